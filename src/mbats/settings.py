@@ -1,0 +1,164 @@
+"""Every setting, typed, in one place. Nothing else reads the environment, and nothing is read at import.
+
+A value comes from, strongest first: the environment (`MBATS_…`), `.env` beside the project, `platform.env`
+in the state folder (the addresses that `starter_script.sh` chose), the secrets folder (one file a secret), the
+default. Secrets are files, so that none stands on a command line or in a process list.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mbats.errors import ConfigError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+Role = Literal["admin", "owner", "ingest", "trading", "reader"]
+
+
+class Settings(BaseSettings):
+    """The settings of one platform. Field `x` is the variable `MBATS_X`; see `.env.example` for each in words."""
+
+    model_config = SettingsConfigDict(env_prefix="MBATS_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    # Where things are
+    root: Path = PROJECT_ROOT
+    home: Path = PROJECT_ROOT / ".mbats"
+    strategies_dir: Path = PROJECT_ROOT / "strategies"
+
+    # What the native platform asks of the machine
+    min_free_disk_gb: float = Field(3.0, ge=0)
+    min_free_memory_gb: float = Field(1.5, ge=0)
+    start_timeout_seconds: float = Field(90.0, gt=0)
+
+    # PostgreSQL
+    postgres_host: str = "127.0.0.1"
+    postgres_port: int = Field(5432, ge=1, le=65535)
+    postgres_managed: bool = True
+    postgres_bin: Path | None = None
+    postgres_secmaster_database: str = "secmaster"
+    postgres_risk_database: str = "risk"
+    postgres_admin_password: SecretStr | None = None
+    postgres_owner_password: SecretStr | None = None
+    postgres_ingest_password: SecretStr | None = None
+    postgres_trading_password: SecretStr | None = None
+    postgres_reader_password: SecretStr | None = None
+
+    # S3
+    s3_host: str = "127.0.0.1"
+    s3_port: int = Field(9000, ge=1, le=55535)
+    s3_endpoint: str | None = None
+    s3_region: str = "us-east-1"
+    s3_access_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_admin_access_key: SecretStr | None = None
+    s3_admin_secret_key: SecretStr | None = None
+    s3_bucket_marketdata: str = "marketdata"
+    s3_bucket_artifacts: str = "artifacts"
+    # The inner ports of the native store; each has a twin 10000 above it, as s3_port has.
+    s3_master_port: int = Field(9010, ge=1, le=55535)
+    s3_volume_port: int = Field(9020, ge=1, le=55535)
+    s3_filer_port: int = Field(9030, ge=1, le=55535)
+    s3_admin_port: int = Field(9040, ge=1, le=55535)
+
+    # The broker: the simulator, OANDA practice or OANDA live. They differ by address and token, nothing else.
+    oanda_environment: Literal["simulator", "practice", "live"] = "simulator"
+    oanda_account: str | None = None
+    oanda_token: SecretStr | None = None
+    oanda_requests_per_second: float = Field(100.0, gt=0, le=120)
+
+    # The simulator
+    simulator_host: str = "127.0.0.1"
+    simulator_port: int = Field(8090, ge=1, le=65535)
+    simulator_token: SecretStr | None = None
+    simulator_seed: int = 20050103
+    simulator_bars: Path | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
+
+    @property
+    def secrets_dir(self) -> Path:
+        """One file for each secret, named like its variable in lower case, readable by its owner alone."""
+        return self.home / "secrets"
+
+    def postgres_user(self, role: Role) -> str:
+        """The PostgreSQL login that does this job."""
+        return "postgres" if role == "admin" else f"mbats_{role}"
+
+    def postgres_password(self, role: Role) -> SecretStr:
+        """The password of the login that does this job. Raises ConfigError when there is none yet."""
+        return self.required_secret(f"postgres_{role}_password")
+
+    def required_secret(self, name: str) -> SecretStr:
+        """The secret called `name`. Raises ConfigError that says where it is looked for."""
+        secret = getattr(self, name)
+        if secret is None:
+            raise ConfigError(
+                f"No secret '{name}': neither MBATS_{name.upper()} nor the file {self.secrets_dir}/mbats_{name} is there. "
+                "Run ./starter_script.sh, which makes the platform's own secrets, or set it in .env."
+            )
+        assert isinstance(secret, SecretStr)
+        return secret
+
+    @property
+    def s3_url(self) -> str:
+        """Address of the S3 store, whichever it is."""
+        return self.s3_endpoint or f"http://{self.s3_host}:{self.s3_port}"
+
+    @property
+    def simulator_url(self) -> str:
+        """Address of the simulator's REST side."""
+        return f"http://{self.simulator_host}:{self.simulator_port}"
+
+
+def state_home() -> Path:
+    """The folder that holds everything the platform keeps: `MBATS_HOME`, or `.mbats` in the project."""
+    return Path(os.environ.get("MBATS_HOME") or PROJECT_ROOT / ".mbats").expanduser().resolve()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings afresh. Raises ConfigError that names each wrong variable and what was expected."""
+    home = Path(overrides.pop("home", None) or state_home())
+    secrets = home / "secrets"
+    try:
+        return Settings(
+            _env_file=(home / "platform.env", PROJECT_ROOT / ".env"),  # type: ignore[call-arg]
+            _secrets_dir=secrets if secrets.is_dir() else None,
+            home=home,
+            **overrides,
+        )
+    except ValidationError as error:
+        lines = [
+            f"MBATS_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']} (found {problem['input']!r})"
+            for problem in error.errors()
+        ]
+        raise ConfigError("Settings cannot be used. " + "; ".join(lines) + ". Correct them in .env or the environment.") from None
+
+
+def chosen_by_user() -> frozenset[str]:
+    """Names of the settings that come from the environment or from .env: the platform obeys these, and may better the others."""
+    return frozenset(Settings(_env_file=PROJECT_ROOT / ".env").model_fields_set)  # type: ignore[call-arg]
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return load_settings()
+
+
+__all__ = ["PROJECT_ROOT", "Role", "Settings", "chosen_by_user", "get_settings", "load_settings", "state_home"]
