@@ -1,0 +1,1 @@
+"""The risk database: what was run, what it did, and what it cost."""

@@ -1,0 +1,1 @@
+"""The securities master: which symbols there are, and their bars with every revision."""
