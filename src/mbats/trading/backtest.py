@@ -1,0 +1,153 @@
+"""From names to a recorded run: read the bars, run, record in one transaction. And the same again, to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from mbats.database import Database
+from mbats.errors import NoBars
+from mbats.market import Bars, Granularity, Instrument
+from mbats.riskdb.record import load_run, record_run
+from mbats.riskdb.records import Fill, RunResult, RunSpec, Trade
+from mbats.secmaster.bars import load_bars, server_time
+from mbats.secmaster.symbols import load_instruments
+from mbats.trading.costs import Slippage
+from mbats.trading.session import Progress, RunData, instruments_of, run_backtest
+from mbats.trading.strategies import LoadedStrategy, strategy_from_source
+
+BEGINNING = datetime(1990, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """How fills are to be priced. `spread`: `bars` deals on the stored bid and ask, `none` on mid."""
+
+    spread: str = "bars"
+    slippage: Slippage = Slippage()  # noqa: RUF009  frozen, so one instance serves all
+    financing: bool = True
+    margin: bool = True
+    fills: str = "broker"
+
+
+def specify(
+    secmaster: Database,
+    strategy: LoadedStrategy,
+    *,
+    symbols: Iterable[str],
+    granularity: Granularity,
+    start: datetime | None,
+    end: datetime | None,
+    cash: Decimal,
+    currency: str,
+    parameters: dict[str, Any],
+    costs: Costs,
+    seed: int,
+) -> RunSpec:
+    """Write down a run before it is run. Raises UnknownSymbol."""
+    names = tuple(dict.fromkeys(symbols))
+    instruments = load_instruments(secmaster, names)
+    return RunSpec(
+        strategy=strategy.name,
+        source=strategy.source,
+        parameters=parameters,
+        symbols=names,
+        granularity=granularity.value,
+        start=start or BEGINNING,
+        end=end or datetime.now(UTC),
+        account_currency=currency,
+        starting_cash=cash,
+        costs={
+            "spread": costs.spread,
+            "slippage": str(costs.slippage),
+            "financing": costs.financing,
+            "margin": costs.margin,
+            "instruments": {name: instruments[name].to_json() for name in names},
+        },
+        fills=costs.fills,
+        seed=seed,
+    )
+
+
+def read_data(secmaster: Database, spec: RunSpec, *, as_of: datetime | None = None) -> RunData:
+    """The bars that a run needs, as they stood at `as_of`: at this moment when none is given.
+
+    A moment is named even for now, so that a download that goes on meanwhile shows in no symbol or in all.
+    """
+    moment = as_of or server_time(secmaster)
+    granularity = Granularity(spec.granularity)
+
+    def read(symbol: str) -> Bars:
+        return load_bars(secmaster, symbol, granularity, start=spec.start, end=spec.end, as_of=moment)
+
+    bars = {symbol: read(symbol) for symbol in spec.symbols}
+    known = load_instruments(secmaster)
+    links = {name: read(name) for name in _links(instruments_of(spec), spec.account_currency, known) if name not in bars}
+    return RunData(bars, {name: found for name, found in links.items() if len(found)}, moment)
+
+
+def _links(instruments: dict[str, Instrument], currency: str, known: dict[str, Instrument]) -> set[str]:
+    """The pairs, of those known, that turn profits into the account's currency."""
+    wanted = {i.quote for i in instruments.values() if currency not in (i.base, i.quote)}
+    return {name for quote in wanted for name in (f"{quote}_{currency}", f"{currency}_{quote}") if name in known}
+
+
+def backtest(
+    secmaster: Database, risk: Database, strategy: LoadedStrategy, spec: RunSpec, *, progress: Progress | None = None
+) -> tuple[int, RunResult]:
+    """Run and record; returns the run's number. A run that is killed before its end leaves nothing behind."""
+    result = run_backtest(spec, strategy, read_data(secmaster, spec), progress=progress)
+    return record_run(risk, result), result
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A run, done again. `differences` says in words what is not the same; none means that the run was reproduced."""
+
+    run_id: int
+    recorded: RunResult
+    repeated: RunResult
+    differences: tuple[str, ...]
+
+
+def reproduce(
+    secmaster: Database, risk: Database, run_id: int, strategies_dir: Path, *, progress: Progress | None = None
+) -> Reproduction:
+    """Run a recorded run again, from its own text and on the bars as they stood then. Nothing is recorded.
+
+    Raises UnknownRun, or NoBars when the bars are gone.
+    """
+    recorded = load_run(risk, run_id)
+    spec = recorded.spec
+    strategy = strategy_from_source(spec.strategy, spec.source, strategies_dir / f"{spec.strategy}.py")
+    data = read_data(secmaster, spec, as_of=recorded.data_as_of)
+    if not any(len(found) for found in data.bars.values()):
+        raise NoBars(f"Run {run_id} cannot be repeated: the bars it read are no longer in the securities master.")
+    repeated = run_backtest(spec, strategy, data, progress=progress)
+    return Reproduction(run_id, recorded, repeated, tuple(_differences(recorded, repeated)))
+
+
+def _differences(recorded: RunResult, repeated: RunResult) -> Iterable[str]:
+    if recorded.data_fingerprint != repeated.data_fingerprint:
+        yield (
+            f"the bars differ: fingerprint {repeated.data_fingerprint[:12]} now, {recorded.data_fingerprint[:12]} recorded; "
+            "rows of the securities master were changed by hand, or a download was under way when the run read them"
+        )
+    yield from _first_difference("fill", recorded.fills, repeated.fills)
+    yield from _first_difference("trade", recorded.trades, repeated.trades)
+    if recorded.performance.ending_nav != repeated.performance.ending_nav:
+        yield f"ending NAV is {repeated.performance.ending_nav}, recorded {recorded.performance.ending_nav}"
+
+
+def _first_difference(
+    kind: str, old: tuple[Fill, ...] | tuple[Trade, ...], new: tuple[Fill, ...] | tuple[Trade, ...]
+) -> Iterable[str]:
+    for number, (before, now) in enumerate(zip_longest(old, new), start=1):
+        if before != now:
+            yield f"{kind} {number} is {now or 'absent'}, recorded {before or 'absent'} ({len(new)} {kind}s, recorded {len(old)})"
+            return
