@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mbats.database import Database
 from mbats.errors import NoBars
-from mbats.market import Bars, Granularity, Instrument
+from mbats.market import Bars, Granularity, Instrument, bar_ends, to_datetime, to_us
 from mbats.riskdb.record import load_run, record_run
 from mbats.riskdb.records import Fill, RunResult, RunSpec, Trade
 from mbats.secmaster.bars import load_bars, server_time
+from mbats.secmaster.series import stored_series
 from mbats.secmaster.symbols import load_instruments
 from mbats.trading.costs import Slippage
 from mbats.trading.session import Progress, RunData, instruments_of, run_backtest
 from mbats.trading.strategies import LoadedStrategy, strategy_from_source
-
-BEGINNING = datetime(1990, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,23 @@ def specify(
     costs: Costs,
     seed: int,
 ) -> RunSpec:
-    """Write down a run before it is run. Raises UnknownSymbol."""
+    """Write down a run before it is run. Without `start` or `end` it is over all that is stored.
+
+    Raises UnknownSymbol, and NoBars when a period is to be found and nothing is stored.
+    """
     names = tuple(dict.fromkeys(symbols))
     instruments = load_instruments(secmaster, names)
+    if start is None or end is None:
+        first, last = _stored_period(secmaster, names, granularity)
+        start, end = start or first, end or last
     return RunSpec(
         strategy=strategy.name,
         source=strategy.source,
         parameters=parameters,
         symbols=names,
         granularity=granularity.value,
-        start=start or BEGINNING,
-        end=end or datetime.now(UTC),
+        start=start,
+        end=end,
         account_currency=currency,
         starting_cash=cash,
         costs={
@@ -72,6 +79,18 @@ def specify(
         fills=costs.fills,
         seed=seed,
     )
+
+
+def _stored_period(secmaster: Database, symbols: Iterable[str], granularity: Granularity) -> tuple[datetime, datetime]:
+    """From the first stored bar of any of the symbols to the end of the last one."""
+    found = [series for name in symbols if (series := stored_series(secmaster, name, granularity)) is not None]
+    if not found:
+        raise NoBars(
+            f"No {granularity} bars of {', '.join(symbols)} are stored; nothing was run. `mbats coverage` shows what there is, "
+            "`mbats ingest` downloads more."
+        )
+    last = np.array([to_us(max(series.last for series in found))])
+    return min(series.first for series in found), to_datetime(bar_ends(granularity, last)[0])
 
 
 def read_data(secmaster: Database, spec: RunSpec, *, as_of: datetime | None = None) -> RunData:
@@ -88,7 +107,9 @@ def read_data(secmaster: Database, spec: RunSpec, *, as_of: datetime | None = No
     bars = {symbol: read(symbol) for symbol in spec.symbols}
     known = load_instruments(secmaster)
     links = {name: read(name) for name in _links(instruments_of(spec), spec.account_currency, known) if name not in bars}
-    return RunData(bars, {name: found for name, found in links.items() if len(found)}, moment)
+    vendors = {series.vendor for name in bars if (series := stored_series(secmaster, name, granularity)) is not None}
+    source = ", ".join(sorted(vendors)) or "none"
+    return RunData(bars, {name: found for name, found in links.items() if len(found)}, source, moment)
 
 
 def _links(instruments: dict[str, Instrument], currency: str, known: dict[str, Instrument]) -> set[str]:

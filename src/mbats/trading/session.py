@@ -21,9 +21,9 @@ from mbats.errors import MbatsError, NoBars
 from mbats.market import Bars, Granularity, Instrument, to_datetime
 from mbats.riskdb.records import Equity, RunResult, RunSpec
 from mbats.settings import PROJECT_ROOT
+from mbats.trading.account import AccountRules
 from mbats.trading.analyzers.performance import summarise
 from mbats.trading.analyzers.round_trips import with_excursions
-from mbats.trading.account import AccountRules
 from mbats.trading.broker import FxBroker
 from mbats.trading.costs import RolloverClock, Slippage, exact
 from mbats.trading.engine import RunCerebro
@@ -42,11 +42,13 @@ class StrategyFailed(MbatsError):
 class RunData:
     """The bars of a run: each symbol's, and those that only convert currencies.
 
-    `as_of` is the database's clock when they were read: asking again as of then gives the same bars.
+    `source` names the vendors whose bars they are. `as_of` is the database's clock when they were read: asking again as
+    of then gives the same bars.
     """
 
     bars: dict[str, Bars]
     links: dict[str, Bars]
+    source: str
     as_of: datetime
 
     def fingerprint(self) -> str:
@@ -157,6 +159,7 @@ def _result(spec: RunSpec, data: RunData, feeds: list[BarFeed], broker: FxBroker
         spec=spec,
         code_version=code_version(PROJECT_ROOT),
         versions={"python": platform.python_version()} | {name: version(name) for name in ("backtrader", "numpy", "pandas")},
+        data_source=data.source,
         data_fingerprint=data.fingerprint(),
         data_as_of=data.as_of,
         started_at=started,

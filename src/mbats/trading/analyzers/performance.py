@@ -26,7 +26,7 @@ def drawdown(nav: Floats) -> Floats:
 
 
 def longest_drawdown_days(equity: Equity, start: float) -> float:
-    """The longest stretch, in calendar days, from a peak of NAV until it is reached again or the run ends."""
+    """The longest stretch, in calendar days, over which NAV was below a peak: until it was reached again or the run ended."""
     if not len(equity.time):
         return 0.0
     nav = np.concatenate([[start], equity.nav])
@@ -34,7 +34,8 @@ def longest_drawdown_days(equity: Equity, start: float) -> float:
     peak = np.maximum.accumulate(nav)
     at_peak = np.flatnonzero(nav >= peak)
     ends = np.append(at_peak[1:], len(nav) - 1)
-    return float(((time[ends] - time[at_peak]) / np.timedelta64(1, "D")).max())
+    below = np.append(ends[:-1] > at_peak[:-1] + 1, nav[-1] < peak[-1])
+    return float(((time[ends] - time[at_peak])[below] / np.timedelta64(1, "D")).max(initial=0.0))
 
 
 def daily_returns(equity: Equity, start: float) -> Floats:
