@@ -60,4 +60,4 @@ def run(
         fills=fills,
         seed=seed,
     )
-    return run_backtest(spec, loaded, RunData(bars, links or {}, datetime.now(UTC)))
+    return run_backtest(spec, loaded, RunData(bars, links or {}, "a test", datetime.now(UTC)))

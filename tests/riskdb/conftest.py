@@ -114,6 +114,7 @@ def make_result(seed: int = 1, *, bars: int = 500, fills: int = 60, trades: int 
         ),
         code_version="1.0.0+gabc",
         versions={"python": "3.11.7", "backtrader": "1.9.78.123"},
+        data_source="simulator",
         data_fingerprint="f" * 64,
         data_as_of=started - timedelta(seconds=1),
         started_at=started,

@@ -27,6 +27,7 @@ CREATE TABLE run (
     seed              bigint NOT NULL,
     code_version      text NOT NULL,
     versions          jsonb NOT NULL,
+    data_source       text NOT NULL,
     data_fingerprint  text NOT NULL,
     data_as_of        timestamptz NOT NULL,
     started_at        timestamptz NOT NULL,

@@ -23,7 +23,7 @@ EQUITY_COLUMNS = ("balance", "nav", "margin_used")
 # Names of RunSpec and RunResult that are columns of `run` under the same name.
 _SPEC_COLUMNS = ("strategy", "source", "parameters", "granularity", "account_currency", "starting_cash", "costs", "fills", "seed")
 _RESULT_COLUMNS = (
-    *("code_version", "versions", "data_fingerprint", "data_as_of"),
+    *("code_version", "versions", "data_source", "data_fingerprint", "data_as_of"),
     *("started_at", "finished_at", "model_version", "in_sample"),
 )
 
@@ -41,7 +41,9 @@ class RunSummary:
     start: datetime
     end: datetime
     parameters: dict[str, Any]
+    data_source: str
     trades: int
+    account_currency: str
     net_pnl: Decimal
     total_return: float
     sharpe: float | None
@@ -143,6 +145,7 @@ def list_runs(db: Database, *, limit: int, strategy: str | None = None) -> list[
     columns = (
         *(run.id.label("run_id"), run.recorded_at, run.mode, run.strategy, run.symbols, run.granularity),
         *(run.period_start.label("start"), run.period_end.label("end"), run.parameters, run.in_sample),
+        *(run.data_source, run.account_currency),
         *(figures.trades, figures.net_pnl, figures.total_return, figures.sharpe, figures.max_drawdown),
     )
     query = sa.select(*columns).join_from(tables.run, tables.performance, figures.run_id == run.id)

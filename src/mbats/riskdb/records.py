@@ -143,11 +143,16 @@ class Performance:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A finished run, ready to be recorded. `in_sample` says whether a model had seen the period; None without one."""
+    """A finished run, ready to be recorded.
+
+    `data_source` names the vendor whose bars were traded, as the securities master calls it. `in_sample` says whether
+    a model had seen the period; None without one.
+    """
 
     spec: RunSpec
     code_version: str
     versions: dict[str, str]
+    data_source: str
     data_fingerprint: str
     data_as_of: datetime
     started_at: datetime

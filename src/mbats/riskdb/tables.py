@@ -40,6 +40,7 @@ run = sa.Table(
     _column("seed", sa.BigInteger),
     _column("code_version", sa.Text),
     _column("versions", JSONB),
+    _column("data_source", sa.Text),
     _column("data_fingerprint", sa.Text),
     _column("data_as_of", TIMESTAMP),
     _column("started_at", TIMESTAMP),
