@@ -9,7 +9,7 @@ import backtrader as bt
 class MomentumRotation(bt.Strategy):
     """Every `rebalance` bars holds the `top` strongest symbols long and as many of the weakest short, at equal risk."""
 
-    params = dict(lookback=120, rebalance=20, top=2, risk=0.01)
+    params = dict(lookback=120, rebalance=20, top=2, risk=0.002)
 
     def __init__(self):
         self.momentum = [bt.ind.ROC(data.close, period=self.p.lookback) for data in self.datas]

@@ -9,7 +9,7 @@ import backtrader as bt
 class SmaCross(bt.Strategy):
     """Follows the side on which a fast moving average crosses a slow one, always in the market."""
 
-    params = dict(fast=20, slow=100, risk=0.02, atr_period=20)
+    params = dict(fast=20, slow=100, risk=0.01, atr_period=20)
 
     def __init__(self):
         self.cross = []
