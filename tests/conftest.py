@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import get_args
 
+import hypothesis
 import pytest
 from psycopg2 import sql
 from pydantic import SecretStr
@@ -31,6 +32,24 @@ from mbats.platform.postgres import init_cluster, server_command
 from mbats.settings import PROJECT_ROOT, Role, Settings, load_settings
 
 DATABASE_NUMBERS = count(1)
+SERVER_FIXTURES = {"postgres_server", "store_settings", "platform", "ordinary"}
+
+# How fast a machine is says nothing about the code: on a busy one these two checks of hypothesis fail by themselves.
+hypothesis.settings.register_profile("mbats", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("mbats")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "server: needs a running server; put on every test that has a fixture which starts one")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell in the background ignores Ctrl-C, and every process that the tests start would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
 
 
 def an_unused_port() -> int:

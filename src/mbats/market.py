@@ -252,6 +252,7 @@ def to_datetime(moment: np.datetime64) -> datetime:
 
 # --- The trading day and the FX calendar -------------------------------------------------------------------------
 
+ONE_DAY = np.timedelta64(1, "D")
 SESSION_OPEN = timedelta(minutes=4)  # after 17:00 New York: the first minute of a trading day that has prices
 # Since Christmas 2012 the market is shut on 25 December and 1 January, or on the Monday after when that is a Sunday.
 # Read off ten years of daily candles of seven pairs; 2023 is the one exception to the Monday rule.
@@ -288,7 +289,7 @@ def open_days(start: datetime, end: datetime) -> NDArray[np.datetime64]:
     if end <= start:
         return np.empty(0, "datetime64[D]")
     first, last = trading_days(np.array([to_us(start), to_us(end) - np.timedelta64(1, "us")]))
-    days = np.arange(first, last + 1)
+    days = np.arange(first, last + ONE_DAY, ONE_DAY)
     weekdays = days[(days.astype(np.int64) + 3) % 7 < 5]  # 1970-01-01 was a Thursday
     return np.array([day for day in weekdays if not is_holiday(day.item())], "datetime64[D]")
 
@@ -316,7 +317,7 @@ def bar_starts(granularity: Granularity, start: datetime, end: datetime) -> Time
 
 
 def _within_days(granularity: Granularity, days: NDArray[np.datetime64], opens: Times) -> Times:
-    closes = day_open(days + 1)  # a Friday's next calendar day opens at Friday 17:00 as well
+    closes = day_open(days + ONE_DAY)  # a Friday's next calendar day opens at Friday 17:00 as well
     step = np.timedelta64(granularity.length // timedelta(microseconds=1), "us")
     count = int(((closes - opens).max() + step) // step) if len(days) else 0
     offsets = np.arange(count) * step
@@ -346,7 +347,7 @@ def bar_start(granularity: Granularity, times: Times) -> Times:
         return day_open(days)
     if granularity is Granularity.W:
         # The week of OANDA begins on Friday 17:00, so Saturday is its first trading day.
-        return day_open(days - (days.astype(np.int64) + 5) % 7)
+        return day_open(days - (days.astype(np.int64) + 5) % 7 * ONE_DAY)
     if granularity is Granularity.M:
         return day_open(days.astype("datetime64[M]").astype("datetime64[D]"))
     hours = granularity.length // timedelta(hours=1)
@@ -363,10 +364,10 @@ def bar_ends(granularity: Granularity, starts: Times) -> Times:
         return starts + np.timedelta64(granularity.length // timedelta(microseconds=1), "us")
     if granularity is Granularity.M:
         months = trading_days(starts + np.timedelta64(12, "h")).astype("datetime64[M]")
-        return day_open((months + 1).astype("datetime64[D]"))
+        return day_open((months + np.timedelta64(1, "M")).astype("datetime64[D]"))
     if granularity in (Granularity.D, Granularity.W):
         days = trading_days(starts + np.timedelta64(12, "h"))
-        return day_open(days + (1 if granularity is Granularity.D else 7))
+        return day_open(days + (1 if granularity is Granularity.D else 7) * ONE_DAY)
     hours = granularity.length // timedelta(hours=1)
     wall = new_york(starts)
     since = (wall.hour.to_numpy() - 17) % 24

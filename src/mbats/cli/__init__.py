@@ -15,6 +15,7 @@ COMMANDS = {
     "up": ("platform", "up", "Start every service and prepare it; safe to repeat."),
     "stop": ("platform", "stop", "Stop every service; keeps all data."),
     "status": ("platform", "status", "Show each service with its health and address."),
+    "first-run": ("first_run", "first_run", "Download, backtest and report the example strategies; skips what is done."),
     "ingest": ("ingest", "ingest", "Download bars through the OANDA API into the securities master."),
     "coverage": ("coverage", "coverage", "Show what the securities master holds, and its gaps."),
     "strategies": ("strategies", "strategies", "List the strategies with their parameters."),

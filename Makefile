@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+.PHONY: help install up first-run stop status test lint format types imports clean-state
+
+HOME_FOLDER := $(or $(MBATS_HOME),.mbats)
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install:  ## install everything, with what the tests need
+	./starter_script.sh install --dev
+
+up:  ## start the services and prepare them
+	.venv/bin/mbats up
+
+first-run:  ## download, backtest and report the example strategies
+	.venv/bin/mbats first-run
+
+stop:  ## stop the services; all data is kept
+	./starter_script.sh stop
+
+status:  ## each service with its health and address
+	./starter_script.sh status
+
+test:  ## all checks, as before a change lands
+	tests/run.sh
+
+lint:  ## style
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+
+format:  ## put the style right
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+types:  ## static types
+	.venv/bin/mypy
+
+imports:  ## who may import whom
+	.venv/bin/lint-imports
+
+clean-state:  ## stop, and delete all data and passwords, after asking
+	@printf 'Delete everything in %s: databases, objects, passwords? [y/N] ' '$(HOME_FOLDER)'; read answer; [ "$$answer" = y ]
+	-./starter_script.sh stop
+	rm -rf '$(HOME_FOLDER)'

@@ -1,0 +1,52 @@
+"""What the repository promises about itself."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import SecretStr
+
+from mbats.settings import PROJECT_ROOT, Settings
+
+LINE = re.compile(r"# (MBATS_[A-Z0-9_]+)=(.*)")
+
+
+def lines_of_env_example() -> list[str]:
+    return (PROJECT_ROOT / ".env.example").read_text().splitlines()
+
+
+def test_env_example_lists_every_setting_and_no_other():
+    listed = [found.group(1) for line in lines_of_env_example() if (found := LINE.fullmatch(line))]
+
+    assert sorted(listed) == sorted(f"MBATS_{name.upper()}" for name in Settings.model_fields)
+
+
+def test_env_example_shows_the_default_of_each_setting():
+    shown = {found.group(1): found.group(2) for line in lines_of_env_example() if (found := LINE.fullmatch(line))}
+
+    for name, field in Settings.model_fields.items():
+        # A folder's default depends on where the project lies, and a secret has none.
+        plain = isinstance(field.default, str | int | float) and not isinstance(field.default, SecretStr)
+        expected = str(field.default).lower() if isinstance(field.default, bool) else str(field.default) if plain else ""
+        assert shown[f"MBATS_{name.upper()}"] == expected, name
+
+
+def test_env_example_says_each_setting_in_words():
+    lines = lines_of_env_example()
+
+    for number, line in enumerate(lines):
+        if LINE.fullmatch(line):
+            above = lines[number - 1]
+            assert above.startswith("# ") and not LINE.fullmatch(above) and above.rstrip().endswith("."), line
+
+
+def test_env_example_sets_nothing_by_itself():
+    assert [line for line in lines_of_env_example() if line and not line.startswith("#")] == []
+
+
+def test_the_folders_named_like_packages_hold_no_init_file():
+    folders = ("airflow", "mlflow", "superset", "db", "minio", "strategies", "notebooks")
+
+    found = [path for folder in folders for path in (PROJECT_ROOT / folder).rglob("__init__.py")]
+
+    assert found == [], "an __init__.py there would hide the package of the same name"
