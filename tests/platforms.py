@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from mbats.platform import weed
 from mbats.platform.files import remove_socket_folder
 from mbats.platform.health import ServiceStatus, service_statuses
 from mbats.platform.services import services
@@ -74,6 +75,10 @@ class Platform:
         processes[0].kill()
         psutil.wait_procs(processes, timeout=15)
         remove_socket_folder(self.home)
+        for need in weed.PORTS:
+            socket = need.socket_at(getattr(self.settings(), need.setting))
+            assert socket is not None
+            socket.unlink(missing_ok=True)
 
     def is_well(self) -> bool:
         return all(service.healthy for service in self.status().values())

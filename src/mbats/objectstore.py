@@ -82,6 +82,11 @@ class ObjectStore:
                     f"No {what} in the S3 store at {self.url}. Nothing was read or written. Put it there, or run "
                     "./starter_script.sh, which makes the buckets and the sample files."
                 ) from error
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+                raise PlatformError(
+                    f"The S3 store at {self.url} failed: {error}. Whether '{key}' in the bucket '{bucket}' was written is not "
+                    "known. It may just have been started: do it again, and see `./starter_script.sh status`."
+                ) from error
             raise ConfigError(
                 f"The S3 store at {self.url} refused the keys or the request for '{key}' in the bucket '{bucket}': {error}. "
                 "Nothing was read or written. See MBATS_S3_ACCESS_KEY and MBATS_S3_SECRET_KEY, or their files."

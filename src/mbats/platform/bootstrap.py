@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 STOP_TIMEOUT = 120.0
 DEATH_TIMEOUT = 15.0
-HUNG_AFTER = 15.0  # seconds of running without being well
+HUNG_AFTER = 8.0  # seconds of running without being well
 
 
 def up(say: Say) -> Settings:

@@ -63,8 +63,7 @@ def services(settings: Settings) -> list[Service]:
             here=settings.s3_endpoint is None and settings.s3_host in LOOPBACK,
             ports=weed.PORTS,
             program=lambda: _s3(settings),
-            # Only weed is known to have a page of health; of another store, that it speaks HTTP must do.
-            check=lambda: _require_answer(settings.s3_url, "/healthz" if settings.s3_endpoint is None else None),
+            check=lambda: _check_s3(settings),
         ),
         Service(
             name="simulator",
@@ -110,6 +109,7 @@ def _simulator(settings: Settings) -> Program:
         name="simulator",
         command=launch_command([sys.executable, "-P", "-m", "mbats.cli", "simulator"], die_with_parent=signal.SIGKILL),
         directory=settings.home,
+        stop_seconds=5,  # it keeps nothing that a kill could lose
         environment=environment | {"MBATS_CONFIG_FILES": _stamp(settings.secrets_dir / "mbats_simulator_token")},
     )
 
@@ -117,6 +117,14 @@ def _simulator(settings: Settings) -> Program:
 def _stamp(*files: Path) -> str:
     """When these files last changed. It stands in the service's environment, so that a changed file restarts the service."""
     return str(max(file.stat().st_mtime_ns for file in files))
+
+
+def _check_s3(settings: Settings) -> None:
+    if settings.s3_endpoint is not None or settings.s3_host not in LOOPBACK:
+        _require_answer(settings.s3_url, None)  # of another store nothing is known but that it must speak HTTP
+        return
+    _require_answer(settings.s3_url, "/healthz")
+    weed.require_volumes(settings)
 
 
 def _require_answer(url: str, path: str | None) -> None:

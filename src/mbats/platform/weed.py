@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import signal
+import urllib.request
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from mbats.settings import Settings
 
 GRPC = 10000  # each HTTP port of weed has a gRPC port this far above it
 MEMORY = "300MiB"  # a soft limit for the Go runtime: without it, 470 MB after some use; with it, 120 to 190 MB
+STATUS_TIMEOUT = 3.0
 TOKEN_SECTIONS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
 
@@ -121,6 +123,24 @@ def server_command(settings: Settings) -> list[str]:
     return launch_command(argv, die_with_parent=signal.SIGKILL)
 
 
+def require_volumes(settings: Settings) -> None:
+    """Raises PlatformError unless the store's disk has reported to its master.
+
+    After a start it answers a moment earlier, but cannot read an object yet.
+    """
+    url = f"http://{HOST}:{settings.s3_master_port}/dir/status"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=STATUS_TIMEOUT) as answer:
+            topology = json.load(answer)["Topology"]
+    except (OSError, ValueError, KeyError) as error:
+        raise PlatformError(f"{url} does not say where objects are kept: {error}.") from None
+    racks = [rack for center in topology.get("DataCenters") or [] for rack in center.get("Racks") or []]
+    nodes = [node["Url"] for rack in racks for node in rack.get("DataNodes") or []]
+    if f"{HOST}:{settings.s3_volume_port}" not in nodes:
+        raise PlatformError(f"The S3 store at {settings.s3_url} answers, but its disk has not reported yet.")
+
+
 def remove_sockets(settings: Settings) -> None:
     """Remove what `weed` leaves in /tmp: another user's store could not use the same ports while it lies there."""
     for need in PORTS:
@@ -129,4 +149,4 @@ def remove_sockets(settings: Settings) -> None:
             file.unlink(missing_ok=True)
 
 
-__all__ = ["GRPC", "MEMORY", "PORTS", "binary", "remove_sockets", "server_command", "write_config"]
+__all__ = ["GRPC", "MEMORY", "PORTS", "binary", "remove_sockets", "require_volumes", "server_command", "write_config"]
