@@ -73,7 +73,7 @@ class Platform:
         except (FileNotFoundError, psutil.NoSuchProcess):
             return
         processes[0].kill()
-        psutil.wait_procs(processes, timeout=15)
+        assert eventually(lambda: not alive(processes), within=15)
         remove_socket_folder(self.home)
         for need in weed.PORTS:
             socket = need.socket_at(getattr(self.settings(), need.setting))
@@ -88,6 +88,18 @@ def family(pid: int) -> list[psutil.Process]:
     """This process and all that come from it."""
     parent = psutil.Process(pid)
     return [parent, *parent.children(recursive=True)]
+
+
+def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; one that only waits to be buried does not."""
+    found = []
+    for process in processes:
+        try:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue  # it ended between the two questions
+    return found
 
 
 def eventually(condition: Callable[[], bool], *, within: float = 30) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from platforms import SERVICES, Platform, eventually, family
+from platforms import SERVICES, Platform, alive, eventually, family
 
 from mbats.database import admin_connection
 from mbats.objectstore import ObjectStore
@@ -103,8 +103,7 @@ def test_a_kill_of_the_supervisor_takes_every_service_with_it_and_the_next_start
 
     platform.kill()
 
-    alive = [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    assert alive == []
+    assert alive(processes) == []
     assert platform.mbats("status").returncode == 1
     ports = (platform.home / "platform.env").read_text()
     done = platform.mbats("up")
@@ -350,16 +349,16 @@ def test_a_stop_ends_every_process_cleanly_and_leaves_nothing_but_data(platform)
 
         assert done.returncode == 0
         assert "Stopped in" in done.stdout and "All data is kept" in done.stdout
-        assert [process for process in processes if process.is_running()] == []
+        assert alive(processes) == []
         assert all(is_free(number) for need in needs for number in need.numbers(getattr(settings, need.setting)))
         assert [file for need in needs if (file := need.socket_at(getattr(settings, need.setting))) and file.exists()] == []
         assert "database system is shut down" in (platform.home / "logs" / "postgres.log").read_text().splitlines()[-1]
-        assert "not properly shut down" not in _since_last_start(platform.home / "logs" / "postgres.log")
         again, status = platform.mbats("stop"), platform.mbats("status")
         assert (again.returncode, status.returncode) == (0, 1)
         assert "Nothing runs in" in again.stdout
     finally:
         assert platform.mbats("up").returncode == 0
+    assert "not properly shut down" not in _since_last_start(platform.home / "logs" / "postgres.log")
 
 
 def test_a_stop_where_there_never_was_a_platform_says_so_and_makes_nothing(tmp_path):
