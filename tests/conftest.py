@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 from psycopg2 import sql
 from pydantic import SecretStr
+from stores import running_store
 
 from mbats.database import (
     DATABASES,
@@ -28,6 +29,8 @@ from mbats.database import (
     migrate,
     wait_for_server,
 )
+from mbats.objectstore import ObjectStore
+from mbats.platform import weed
 from mbats.platform.postgres import init_cluster, server_command
 from mbats.settings import PROJECT_ROOT, Role, Settings, load_settings
 
@@ -167,3 +170,12 @@ def _fresh_database(server: Settings, settings: Settings, name: str, role: Role)
             cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database_name(settings, name))))
     finally:
         admin.close()
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[ObjectStore]:
+    """A real S3 store with its buckets and the sample workbook, at the address that `settings.home/platform.env` names."""
+    with running_store(settings) as chosen:
+        with (settings.home / "platform.env").open("a") as file:
+            file.writelines(f"MBATS_{need.setting.upper()}={getattr(chosen, need.setting)}\n" for need in weed.PORTS)
+        yield ObjectStore(chosen)

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import random
-import secrets
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import requests
-from pydantic import SecretStr
 from runs import run, strategy
 from samples import random_bars
 
 from mbats.market import Bars, Granularity, bar_starts
-from mbats.objectstore import ObjectStore
-from mbats.platform import weed
-from mbats.platform.buckets import prepare_store
-from mbats.platform.ports import is_free
 from mbats.riskdb.records import RunResult
-from mbats.settings import Settings
 
 START = datetime(2021, 1, 4, tzinfo=UTC)
 COSTS = {"spread": "bars", "slippage": "pips:0.2", "financing": True, "margin": True}
@@ -82,35 +70,3 @@ def make_run() -> MakeRun:
 def year_of_minutes() -> dict[str, Bars]:
     """All the minutes of a year, for two symbols."""
     return bars_of(("EUR_USD", "GBP_USD"), "M1", 370_000)
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[ObjectStore]:
-    """A real S3 store with its buckets, at the address that `settings.home/platform.env` names."""
-    free = (port for port in range(random.randrange(20_000, 40_000), 50_000) if is_free(port) and is_free(port + weed.GRPC))
-    ports = {need.setting: next(free) for need in weed.PORTS}
-    keys = {name: SecretStr(secrets.token_urlsafe(16)) for name in ("s3_admin_access_key", "s3_admin_secret_key")}
-    chosen = settings.model_copy(update=ports | keys)
-    with (settings.home / "platform.env").open("a") as file:
-        file.writelines(f"MBATS_{name.upper()}={port}\n" for name, port in ports.items())
-    weed.write_config(chosen)
-    (settings.home / "run").mkdir()
-    with (settings.home / "weed.log").open("wb") as log:
-        process = subprocess.Popen(weed.server_command(chosen), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        wait_for(f"{chosen.s3_url}/healthz")
-        prepare_store(chosen, lambda line: None)
-        yield ObjectStore(chosen)
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        weed.remove_sockets(chosen)
-
-
-def wait_for(url: str) -> None:
-    for _ in range(300):
-        with suppress(requests.ConnectionError):
-            if requests.get(url, timeout=5).ok:
-                return
-        time.sleep(0.1)
-    raise TimeoutError(url)
