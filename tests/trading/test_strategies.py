@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 
 from mbats.errors import ConfigError, UnknownParameter, UnknownStrategy, UsageError
@@ -75,3 +80,15 @@ def test_every_strategy_shipped_is_documented_and_has_typed_defaults(name):
 
     assert loaded.summary.endswith(".")
     assert all(isinstance(value, int | float | str | bool) for value in loaded.defaults().values())
+
+
+def test_the_list_names_what_cannot_be_loaded_and_lists_the_others(folder):
+    environment = {**os.environ, "MBATS_STRATEGIES_DIR": str(folder)}
+    command = [sys.executable, "-m", "mbats.cli", "strategies", "--json"]
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert [strategy["name"] for strategy in json.loads(done.stdout)] == ["good"]
+    assert "broken.py: ModuleNotFoundError" in done.stderr
+    assert "two.py must define one class" in done.stderr
+    assert done.returncode == 1

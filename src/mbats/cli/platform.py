@@ -44,13 +44,15 @@ def print_statuses(found: list[ServiceStatus], *, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
+    from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     if as_json:
         click.echo(json.dumps([asdict(service) for service in found], indent=2))
         return
-    table = Table("service", "state", "health", "pid", "up for", "address")
+    # Narrow enough for a terminal of 80 columns; an address that is cut short helps nobody.
+    table = Table("service", "state", "health", "pid", "up for", Column("address", no_wrap=True), box=SIMPLE, pad_edge=False)
     for service in found:
         health = "[green]well[/]" if service.healthy else "[red]not well[/]"
         pid = str(service.pid) if service.pid else "-"
