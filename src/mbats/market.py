@@ -228,10 +228,6 @@ class Bars:
         low = getattr(self, f"{side}_low")
         return np.asarray(low > np.minimum.reduce([getattr(self, f"{side}_{p}") for p in ("open", "close")]))
 
-    def from_time(self, start: datetime) -> Bars:
-        """The bars that start at `start` (UTC) or later."""
-        return self[int(np.searchsorted(self.time, to_us(start))) :]
-
 
 def parse_utc(text: str) -> datetime:
     """Read a date or time in ISO form; one without a zone is UTC. Raises ValueError."""

@@ -161,14 +161,6 @@ def load_times(
     return _times(_fetch(db, statement.order_by(bar.c.time)))
 
 
-def last_bar_time(db: Database, symbol: str, granularity: Granularity) -> datetime | None:
-    """The start of the newest stored bar; None when there is none. Raises UnknownSymbol."""
-    with db.begin() as connection:
-        number = symbol_id(connection, symbol)
-        newest = sa.select(bar.c.time).where(bar.c.symbol_id == number, bar.c.granularity == str(granularity))
-        return connection.scalar(newest.order_by(bar.c.time.desc()).limit(1))
-
-
 def server_time(db: Database) -> datetime:
     """Now, by the database's clock, once every upload in flight has ended: what `as_of` this moment loads never changes."""
     with db.begin() as connection:

@@ -72,7 +72,8 @@ def run_backtest(spec: RunSpec, strategy: LoadedStrategy, data: RunData, *, prog
             f"No {spec.granularity} bars of {', '.join(empty)} from {spec.start:%Y-%m-%d} to {spec.end:%Y-%m-%d}; "
             "nothing was run. `mbats coverage` shows what is stored, `mbats ingest` downloads more."
         )
-    feeds = [_feed(symbol, spec, data) for symbol in spec.symbols]
+    instruments = instruments_of(spec)
+    feeds = [_feed(instruments[symbol], spec, data) for symbol in spec.symbols]
     total = count_moments(feeds)
     first = min(to_datetime(feed.bars.time[0]) for feed in feeds)
     last = max(to_datetime(feed.bars.time[-1]) for feed in feeds)
@@ -110,12 +111,12 @@ def instruments_of(spec: RunSpec) -> dict[str, Instrument]:
     return {name: Instrument.from_json(figures) for name, figures in spec.costs["instruments"].items()}
 
 
-def _feed(symbol: str, spec: RunSpec, data: RunData) -> BarFeed:
-    bars = data.bars[symbol] if spec.costs["spread"] == "bars" else data.bars[symbol].without_spread()
-    instrument = instruments_of(spec)[symbol]
+def _feed(instrument: Instrument, spec: RunSpec, data: RunData) -> BarFeed:
+    stored = data.bars[instrument.name]
+    bars = stored if spec.costs["spread"] == "bars" else stored.without_spread()
     at_open, at_close = conversion_columns(instrument, bars, spec.account_currency, {**data.bars, **data.links})
     return BarFeed(
-        name=symbol,
+        name=instrument.name,
         bars=bars,
         instrument=instrument,
         granularity=Granularity(spec.granularity),
