@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install up first-run stop status test lint format types imports clean-state
+.PHONY: help install up first-run stop status test bench lint format types imports clean-state
 
 HOME_FOLDER := $(or $(MBATS_HOME),.mbats)
 
@@ -23,6 +23,9 @@ status:  ## each service with its health and address
 
 test:  ## all checks, as before a change lands
 	tests/run.sh
+
+bench:  ## how fast the parts are, beside what was promised
+	.venv/bin/python benchmarks/research_loop.py
 
 lint:  ## style
 	.venv/bin/ruff check

@@ -15,6 +15,7 @@ from typing import get_args
 
 import hypothesis
 import pytest
+from fakes import FakeOanda
 from psycopg2 import sql
 from pydantic import SecretStr
 from stores import running_store
@@ -170,6 +171,14 @@ def _fresh_database(server: Settings, settings: Settings, name: str, role: Role)
             cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database_name(settings, name))))
     finally:
         admin.close()
+
+
+@pytest.fixture
+def oanda() -> Iterator[FakeOanda]:
+    """A broker of the test's own, with no bars until it is given some."""
+    fake = FakeOanda()
+    yield fake
+    fake.close()
 
 
 @pytest.fixture

@@ -21,13 +21,6 @@ from mbats.settings import Settings
 
 
 @pytest.fixture
-def oanda() -> Iterator[FakeOanda]:
-    fake = FakeOanda()
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
 def source(oanda: FakeOanda) -> Iterator[OandaSource]:
     """The fake broker as a source whose faults do not make a test wait."""
     quick = {"timeout": (0.3, 0.3), "attempts": 2, "first_pause": 0.01, "longest_pause": 0.02, "connections_per_second": 50}

@@ -15,13 +15,6 @@ from mbats.settings import load_settings
 
 
 @pytest.fixture
-def oanda() -> Iterator[FakeOanda]:
-    fake = FakeOanda()
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
 def client(oanda: FakeOanda) -> Iterator[OandaClient]:
     with OandaClient(oanda.url, SecretStr(TOKEN), attempts=1) as client:
         yield client
