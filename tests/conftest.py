@@ -20,16 +20,8 @@ from psycopg2 import sql
 from pydantic import SecretStr
 from stores import running_store
 
-from mbats.database import (
-    DATABASES,
-    Database,
-    admin_connection,
-    bootstrap_databases,
-    create_database,
-    database_name,
-    migrate,
-    wait_for_server,
-)
+from mbats.database import DATABASES, Database, admin_connection, database_name, migrate, wait_for_server
+from mbats.logins import VISITORS, bootstrap_databases, create_database
 from mbats.objectstore import ObjectStore
 from mbats.platform import weed
 from mbats.platform.postgres import init_cluster, server_command
@@ -164,7 +156,9 @@ def _fresh_database(server: Settings, settings: Settings, name: str, role: Role)
     admin = admin_connection(settings)
     try:
         with admin.cursor() as cursor:
-            create_database(cursor, settings, name, template=database_name(server, name))
+            create_database(
+                cursor, settings, database_name(settings, name), visitors=VISITORS[name], template=database_name(server, name)
+            )
             database = Database(settings, name, role)
             yield database
             database.close()

@@ -17,14 +17,15 @@ from adbc_driver_manager import ProgrammingError as AdbcProgrammingError
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from mbats.database import DATABASES, Database, admin_connection, bootstrap_databases, create_database, database_name, migrate
+from mbats.database import DATABASES, Database, admin_connection, database_name, migrate
 from mbats.errors import ConfigError, PlatformError
+from mbats.logins import VISITORS, bootstrap_databases, create_database
 from mbats.riskdb import tables as risk
 from mbats.secmaster import tables as secmaster
 from mbats.settings import Role, Settings, load_settings
 
 METADATA = {"secmaster": secmaster.metadata, "risk": risk.metadata}
-VIEWS = {"secmaster": ["daily_data", "minute_data"], "risk": []}
+VIEWS = {"secmaster": ["daily_data", "minute_data"], "risk": ["dash_runs", "dash_equity"]}
 Connect = Callable[..., Database]
 
 
@@ -87,13 +88,13 @@ def test_trading_cannot_change_a_run_once_it_is_recorded(connect: Connect) -> No
 
 
 @pytest.mark.parametrize("name", DATABASES)
-def test_the_reader_sees_views_and_no_table(connect: Connect, name: str) -> None:
+def test_the_reader_reads_everything_and_writes_nothing(connect: Connect, name: str) -> None:
     reader = connect(name, "reader")
 
-    for view in VIEWS[name]:
-        run(reader, f"SELECT * FROM {view}")
+    for readable in [*VIEWS[name], *(table.name for table in METADATA[name].sorted_tables)]:
+        run(reader, f"SELECT * FROM {readable}")
     for table in METADATA[name].sorted_tables:
-        assert_denied(reader, f"SELECT * FROM {table}")
+        assert_denied(reader, f"DELETE FROM {table}")
 
 
 @pytest.mark.parametrize(("name", "role"), [("secmaster", "ingest"), ("secmaster", "reader"), ("risk", "trading")])
@@ -232,7 +233,7 @@ def unmigrated(settings: Settings) -> Iterator[Settings]:
     """Settings whose databases exist and are empty."""
     with closing(admin_connection(settings)) as admin, admin.cursor() as cursor:
         for name in DATABASES:
-            create_database(cursor, settings, name)
+            create_database(cursor, settings, database_name(settings, name), visitors=VISITORS[name])
         yield settings
         for name in DATABASES:
             cursor.execute(f"DROP DATABASE {database_name(settings, name)} WITH (FORCE)")

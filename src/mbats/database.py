@@ -1,7 +1,7 @@
 """Connections to the two databases, the logins that may have one, and the migrations that make their tables.
 
 Every job has a login with no more rights than it needs: `owner` owns the tables and migrates, `ingest` writes the
-securities master, `trading` reads it and writes the risk database, `reader` reads views. `admin` makes the others.
+securities master, `trading` reads it and writes the risk database, `reader` reads. `mbats.logins` makes them.
 Rows go through SQLAlchemy and psycopg2 (`begin`); columns go through ADBC (`bulk`).
 """
 
@@ -19,8 +19,6 @@ import sqlalchemy as sa
 from adbc_driver_manager import Error as AdbcError
 from adbc_driver_manager import OperationalError
 from adbc_driver_postgresql import dbapi as adbc
-from psycopg2 import sql
-from psycopg2.extensions import encrypt_password
 
 from mbats.errors import PlatformError
 from mbats.settings import Role, Settings
@@ -30,16 +28,7 @@ DATABASES: tuple[DatabaseName, ...] = get_args(DatabaseName)
 
 APPLICATION = "mbats"
 CONNECT_TIMEOUT = 10  # seconds
-# Migrations and the making of databases are done by one process at a time; these are the numbers of their locks.
-MIGRATION_LOCK, BOOTSTRAP_LOCK = 0x6D626174_0001, 0x6D626174_0002
-
-# Who may connect to which database; TEMPORARY is for staging tables.
-CONNECT_ROLES: dict[DatabaseName, dict[Role, str]] = {
-    "secmaster": {"ingest": "CONNECT, TEMPORARY", "trading": "CONNECT", "reader": "CONNECT"},
-    "risk": {"trading": "CONNECT, TEMPORARY", "reader": "CONNECT"},
-}
-# Where each login's password is tried.
-HOME_DATABASE: dict[Role, DatabaseName] = {"owner": "secmaster", "ingest": "secmaster", "trading": "risk", "reader": "secmaster"}
+MIGRATION_LOCK = 0x6D626174_0001  # migrations are done by one process at a time
 
 
 def database_name(settings: Settings, name: DatabaseName) -> str:
@@ -199,10 +188,14 @@ def wait_for_server(settings: Settings, *, timeout: float) -> None:
 
 def admin_connection(settings: Settings, database: str = "postgres") -> Any:
     """A psycopg2 connection of `admin` that commits each statement by itself, as CREATE DATABASE needs."""
-    return _login(settings, "admin", database)
+    return login(settings, "admin", database)
 
 
-def _login(settings: Settings, role: Role, database: str) -> Any:
+def login(settings: Settings, role: Role, database: str) -> Any:
+    """A psycopg2 connection as the login of this job, to any database of the server; commits each statement by itself.
+
+    Raises PlatformError when the server cannot be reached or refuses the login.
+    """
     try:
         connection = psycopg2.connect(
             host=settings.postgres_host,
@@ -218,71 +211,6 @@ def _login(settings: Settings, role: Role, database: str) -> Any:
         raise no_connection(place, settings.postgres_user(role), error) from None
     connection.autocommit = True
     return connection
-
-
-def bootstrap_databases(settings: Settings) -> list[str]:
-    """Make the logins and both databases, as `admin`. Returns what was made or changed; nothing on a second call.
-
-    A password that differs from the server's is set anew, so that a changed secret is all it takes to rotate one.
-    """
-    done: list[str] = []
-    with closing(admin_connection(settings)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", (BOOTSTRAP_LOCK,))  # held until the connection closes
-        created = [role for role in HOME_DATABASE if _create_role(cursor, settings, role)]
-        done += [f"login {settings.postgres_user(role)}" for role in created]
-        for name in DATABASES:
-            if create_database(cursor, settings, name):
-                done.append(f"database {database_name(settings, name)}")
-        for role, home in HOME_DATABASE.items():
-            if role not in created and not _password_is_right(settings, role, home):
-                _set_password(cursor, settings, role)
-                done.append(f"password of {settings.postgres_user(role)}")
-    return done
-
-
-def create_database(cursor: Any, settings: Settings, name: DatabaseName, *, template: str = "template0") -> bool:
-    """Make one database, and let in those who need it and nobody else. False when it was there already."""
-    database, owner = sql.Identifier(database_name(settings, name)), sql.Identifier(settings.postgres_user("owner"))
-    cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database_name(settings, name),))
-    missing = cursor.fetchone() is None
-    if missing:
-        statement = "CREATE DATABASE {} OWNER {} TEMPLATE {} ENCODING 'UTF8'"
-        cursor.execute(sql.SQL(statement).format(database, owner, sql.Identifier(template)))
-    cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
-    for role, rights in CONNECT_ROLES[name].items():
-        login = sql.Identifier(settings.postgres_user(role))
-        cursor.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(rights), database, login))
-    return missing
-
-
-def _create_role(cursor: Any, settings: Settings, role: Role) -> bool:
-    login = settings.postgres_user(role)
-    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (login,))
-    if cursor.fetchone() is not None:
-        return False
-    rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {}"
-    verifier = _verifier(cursor, settings, role)
-    cursor.execute(sql.SQL("CREATE ROLE {} " + rights).format(sql.Identifier(login), sql.Literal(verifier)))
-    return True
-
-
-def _set_password(cursor: Any, settings: Settings, role: Role) -> None:
-    login = sql.Identifier(settings.postgres_user(role))
-    cursor.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(login, sql.Literal(_verifier(cursor, settings, role))))
-
-
-def _verifier(cursor: Any, settings: Settings, role: Role) -> str:
-    # The server gets the SCRAM verifier instead of the password, which therefore cannot stand in any log of statements.
-    password = settings.postgres_password(role).get_secret_value()
-    return str(encrypt_password(password, settings.postgres_user(role), scope=cursor.connection, algorithm="scram-sha-256"))
-
-
-def _password_is_right(settings: Settings, role: Role, home: DatabaseName) -> bool:
-    try:
-        _login(settings, role, database_name(settings, home)).close()
-    except PlatformError:
-        return False
-    return True
 
 
 def migrate(settings: Settings, name: DatabaseName) -> bool:
@@ -326,9 +254,8 @@ __all__ = [
     "Database",
     "DatabaseName",
     "admin_connection",
-    "bootstrap_databases",
-    "create_database",
     "database_name",
+    "login",
     "migrate",
     "wait_for_server",
 ]

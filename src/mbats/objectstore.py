@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import boto3
+from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mbats.errors import ConfigError, PlatformError
-from mbats.settings import Settings
+from mbats.settings import S3Identity, Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MISSING = ("NoSuchKey", "NoSuchBucket", "404")
+PART = 32 * 2**20  # bytes; a store takes 10,000 parts of one object, and two of them are in memory at once
+
+
+class Stream(Protocol):
+    """What bytes are read from: all of `size` unless it ends before."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class ObjectStore:
-    """The store of these settings, with the keys that read and write objects. One object may serve many threads.
+    """The store of these settings, with the keys of one identity. One object may serve many threads.
 
     >>> ObjectStore(get_settings()).get("marketdata", "interested_tickers.xlsx")[:2]
     b'PK'
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, identity: S3Identity = "mbats") -> None:
         self.url = settings.s3_url
+        access, secret = settings.s3_keys(identity)
+        self._variables = [f"MBATS_{name.upper()}" for name in settings.s3_key_names(identity)]
         self._client: S3Client = boto3.client(
             "s3",
             endpoint_url=self.url,
             region_name=settings.s3_region,
-            aws_access_key_id=settings.required_secret("s3_access_key").get_secret_value(),
-            aws_secret_access_key=settings.required_secret("s3_secret_key").get_secret_value(),
+            aws_access_key_id=access.get_secret_value(),
+            aws_secret_access_key=secret.get_secret_value(),
             config=Config(
                 s3={"addressing_style": "path"},
                 connect_timeout=5,
@@ -56,6 +66,26 @@ class ObjectStore:
         options: dict[str, Any] = {} if content_type is None else {"ContentType": content_type}
         with self._errors_in_words(bucket, key):
             self._client.put_object(Bucket=bucket, Key=key, Body=content, **options)
+
+    def upload(self, bucket: str, key: str, stream: Stream) -> None:
+        """Write one object of any size from a stream, whole or not at all. What the stream raises is raised."""
+        transfer = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=2)
+        with self._errors_in_words(bucket, key):
+            self._client.upload_fileobj(cast(IO[bytes], stream), bucket, key, Config=transfer)
+
+    @contextmanager
+    def open(self, bucket: str, key: str) -> Iterator[Stream]:
+        """The content of one object as a stream. Raises ConfigError when it is not there."""
+        with self._errors_in_words(bucket, key):
+            found = self._client.get_object(Bucket=bucket, Key=key)
+            with closing(found["Body"]) as stream:
+                yield stream
+
+    def delete(self, bucket: str, keys: Iterable[str]) -> None:
+        """Delete these objects one after the other, in this order. One that is not there is no error."""
+        for key in keys:
+            with self._errors_in_words(bucket, key):
+                self._client.delete_object(Bucket=bucket, Key=key)
 
     def exists(self, bucket: str, key: str) -> bool:
         """Whether the object is there. Raises ConfigError when the bucket is not."""
@@ -89,7 +119,7 @@ class ObjectStore:
                 ) from error
             raise ConfigError(
                 f"The S3 store at {self.url} refused the keys or the request for '{key}' in the bucket '{bucket}': {error}. "
-                "Nothing was read or written. See MBATS_S3_ACCESS_KEY and MBATS_S3_SECRET_KEY, or their files."
+                f"Nothing was read or written. See {' and '.join(self._variables)}, or their files."
             ) from error
         except BotoCoreError as error:
             raise PlatformError(
@@ -98,4 +128,4 @@ class ObjectStore:
             ) from error
 
 
-__all__ = ["ObjectStore"]
+__all__ = ["ObjectStore", "Stream"]

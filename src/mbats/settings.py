@@ -19,7 +19,8 @@ from mbats.errors import ConfigError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
-Role = Literal["admin", "owner", "ingest", "trading", "reader"]
+Role = Literal["admin", "owner", "ingest", "trading", "reader", "dashboard", "backup", "mlflow", "airflow", "superset"]
+S3Identity = Literal["admin", "mbats", "mlflow", "backup"]
 
 
 class Settings(BaseSettings):
@@ -32,10 +33,18 @@ class Settings(BaseSettings):
     home: Path = PROJECT_ROOT / ".mbats"
     strategies_dir: Path = PROJECT_ROOT / "strategies"
 
+    # Which services the platform has: `all`, or some of them, separated by commas
+    services: str = "all"
+    admin_user: str = "mbats"
+    # Where services listen; 0.0.0.0 inside containers, whose network is their own
+    listen: str = "127.0.0.1"
+    # Where people find services that know each other by other names: mlflow=http://127.0.0.1:5500,airflow=…
+    public_addresses: str = ""
+
     # What the native platform asks of the machine
     min_free_disk_gb: float = Field(3.0, ge=0)
-    min_free_memory_gb: float = Field(1.5, ge=0)
-    start_timeout_seconds: float = Field(90.0, gt=0)
+    min_free_memory_gb: float = Field(3.0, ge=0)
+    start_timeout_seconds: float = Field(180.0, gt=0)
 
     # PostgreSQL
     postgres_host: str = "127.0.0.1"
@@ -49,6 +58,11 @@ class Settings(BaseSettings):
     postgres_ingest_password: SecretStr | None = None
     postgres_trading_password: SecretStr | None = None
     postgres_reader_password: SecretStr | None = None
+    postgres_dashboard_password: SecretStr | None = None
+    postgres_backup_password: SecretStr | None = None
+    postgres_mlflow_password: SecretStr | None = None
+    postgres_airflow_password: SecretStr | None = None
+    postgres_superset_password: SecretStr | None = None
 
     # S3
     s3_host: str = "127.0.0.1"
@@ -59,13 +73,62 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr | None = None
     s3_admin_access_key: SecretStr | None = None
     s3_admin_secret_key: SecretStr | None = None
+    s3_mlflow_access_key: SecretStr | None = None
+    s3_mlflow_secret_key: SecretStr | None = None
+    s3_backup_access_key: SecretStr | None = None
+    s3_backup_secret_key: SecretStr | None = None
     s3_bucket_marketdata: str = "marketdata"
     s3_bucket_artifacts: str = "artifacts"
+    s3_bucket_mlflow: str = "mlflow"
+    s3_bucket_backups: str = "backups"
+    s3_kind: Literal["seaweedfs", "minio", "other"] = "seaweedfs"
     # The inner ports of the native store; each has a twin 10000 above it, as s3_port has.
     s3_master_port: int = Field(9010, ge=1, le=55535)
     s3_volume_port: int = Field(9020, ge=1, le=55535)
     s3_filer_port: int = Field(9030, ge=1, le=55535)
     s3_admin_port: int = Field(9040, ge=1, le=55535)
+
+    # MLflow
+    mlflow_host: str = "127.0.0.1"
+    mlflow_port: int = Field(5500, ge=1, le=65535)
+    mlflow_endpoint: str | None = None
+    mlflow_password: SecretStr | None = None
+    mlflow_secret_key: SecretStr | None = None
+    mlflow_allowed_hosts: str = ""
+
+    # Airflow
+    airflow_host: str = "127.0.0.1"
+    airflow_port: int = Field(8080, ge=1, le=65535)
+    airflow_executor: Literal["LocalExecutor", "CeleryExecutor"] = "LocalExecutor"
+    airflow_parallelism: int = Field(8, ge=1)
+    airflow_password: SecretStr | None = None
+    airflow_jwt_secret: SecretStr | None = None
+    airflow_fernet_key: SecretStr | None = None
+    airflow_secret_key: SecretStr | None = None
+    redis_host: str = "127.0.0.1"
+    redis_port: int = Field(6379, ge=1, le=65535)
+    redis_password: SecretStr | None = None
+
+    # Superset
+    superset_host: str = "127.0.0.1"
+    superset_port: int = Field(8088, ge=1, le=65535)
+    superset_password: SecretStr | None = None
+    superset_secret_key: SecretStr | None = None
+
+    # Jupyter
+    jupyter_host: str = "127.0.0.1"
+    jupyter_port: int = Field(8888, ge=1, le=65535)
+    jupyter_token: SecretStr | None = None
+
+    # pgAdmin
+    pgadmin_host: str = "127.0.0.1"
+    pgadmin_port: int = Field(1234, ge=1, le=65535)
+    pgadmin_user: str = "mbats@example.com"
+    pgadmin_password: SecretStr | None = None
+    pgadmin_secret_key: SecretStr | None = None
+
+    # Backups
+    backup_keep_days: int = Field(30, ge=1)
 
     # The broker: the simulator, OANDA practice or OANDA live. They differ by address and token, nothing else.
     oanda_environment: Literal["simulator", "practice", "live"] = "simulator"
@@ -94,11 +157,16 @@ class Settings(BaseSettings):
     @property
     def secrets_dir(self) -> Path:
         """One file for each secret, named like its variable in lower case, readable by its owner alone."""
-        return self.home / "secrets"
+        return secrets_folder(self.home)
 
     def postgres_user(self, role: Role) -> str:
         """The PostgreSQL login that does this job."""
         return "postgres" if role == "admin" else f"mbats_{role}"
+
+    def has_service(self, name: str) -> bool:
+        """Whether this platform is to have the service; `airflow` in MBATS_SERVICES stands for all that begin with it."""
+        chosen = self.services.replace(" ", "").split(",")
+        return chosen == ["all"] or name in chosen or name.partition("-")[0] in chosen
 
     def postgres_password(self, role: Role) -> SecretStr:
         """The password of the login that does this job. Raises ConfigError when there is none yet."""
@@ -115,10 +183,47 @@ class Settings(BaseSettings):
         assert isinstance(secret, SecretStr)
         return secret
 
+    def s3_key_names(self, identity: S3Identity = "mbats") -> tuple[str, str]:
+        """The settings that hold this identity's access and secret key. A store elsewhere may have one identity for all."""
+        part = "" if identity == "mbats" else f"{identity}_"
+        if self.s3_endpoint is not None and getattr(self, f"s3_{part}access_key") is None:
+            part = ""
+        return f"s3_{part}access_key", f"s3_{part}secret_key"
+
+    def s3_keys(self, identity: S3Identity = "mbats") -> tuple[SecretStr, SecretStr]:
+        """Access and secret key of one identity of the S3 store. Raises ConfigError when they are not there."""
+        access, secret = self.s3_key_names(identity)
+        return self.required_secret(access), self.required_secret(secret)
+
     @property
     def s3_url(self) -> str:
         """Address of the S3 store, whichever it is."""
         return self.s3_endpoint or f"http://{self.s3_host}:{self.s3_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Address of the MLflow server, whichever it is."""
+        return self.mlflow_endpoint or f"http://{self.mlflow_host}:{self.mlflow_port}"
+
+    @property
+    def airflow_url(self) -> str:
+        """Address of Airflow's web page and API."""
+        return f"http://{self.airflow_host}:{self.airflow_port}"
+
+    @property
+    def superset_url(self) -> str:
+        """Address of Superset."""
+        return f"http://{self.superset_host}:{self.superset_port}"
+
+    @property
+    def jupyter_url(self) -> str:
+        """Address of JupyterLab."""
+        return f"http://{self.jupyter_host}:{self.jupyter_port}"
+
+    @property
+    def pgadmin_url(self) -> str:
+        """Address of pgAdmin."""
+        return f"http://{self.pgadmin_host}:{self.pgadmin_port}"
 
     @property
     def simulator_url(self) -> str:
@@ -131,13 +236,23 @@ def state_home() -> Path:
     return Path(os.environ.get("MBATS_HOME") or PROJECT_ROOT / ".mbats").expanduser().resolve()
 
 
+def secrets_folder(home: Path) -> Path:
+    """The folder of the secrets: `MBATS_SECRETS_DIR`, or `secrets` in the state folder."""
+    return Path(os.environ.get("MBATS_SECRETS_DIR") or home / "secrets")
+
+
+def env_file() -> Path:
+    """The file of settings that the user writes: `.env` in `MBATS_ROOT`, or in the project."""
+    return Path(os.environ.get("MBATS_ROOT") or PROJECT_ROOT) / ".env"
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings afresh. Raises ConfigError that names each wrong variable and what was expected."""
     home = Path(overrides.pop("home", None) or state_home())
-    secrets = home / "secrets"
+    secrets = secrets_folder(home)
     try:
         return Settings(
-            _env_file=(home / "platform.env", PROJECT_ROOT / ".env"),  # type: ignore[call-arg]
+            _env_file=(home / "platform.env", env_file()),  # type: ignore[call-arg]
             _secrets_dir=secrets if secrets.is_dir() else None,
             home=home,
             **overrides,
@@ -152,7 +267,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 def chosen_by_user() -> frozenset[str]:
     """Names of the settings that come from the environment or from .env: the platform obeys these, and may better the others."""
-    return frozenset(Settings(_env_file=PROJECT_ROOT / ".env").model_fields_set)  # type: ignore[call-arg]
+    return frozenset(Settings(_env_file=env_file()).model_fields_set)  # type: ignore[call-arg]
 
 
 @cache
@@ -161,4 +276,4 @@ def get_settings() -> Settings:
     return load_settings()
 
 
-__all__ = ["PROJECT_ROOT", "Role", "Settings", "chosen_by_user", "get_settings", "load_settings", "state_home"]
+__all__ = ["PROJECT_ROOT", "Role", "S3Identity", "Settings", "chosen_by_user", "get_settings", "load_settings", "state_home"]

@@ -223,5 +223,6 @@ def test_a_process_killed_while_it_records_leaves_no_half_run(settings: Settings
             "trade": 250 * runs,
             "position": 500 * runs,
             "equity": 20_000 * runs,
+            "equity_curve": 250 * runs,
             "performance": runs,
         }

@@ -115,6 +115,16 @@ equity = sa.Table(
     _column("margin_used", DOUBLE_PRECISION),
 )
 
+# Filled by the database when a run is recorded; see the migration that makes it.
+equity_curve = sa.Table(
+    "equity_curve",
+    metadata,
+    _run_id(),
+    sa.Column("time", TIMESTAMP, primary_key=True),
+    _column("nav", DOUBLE_PRECISION),
+    _column("drawdown", DOUBLE_PRECISION),
+)
+
 performance = sa.Table(
     "performance",
     metadata,
