@@ -24,16 +24,20 @@ SERVICES = ("postgres", "s3", "simulator")
 
 @dataclass(frozen=True)
 class Platform:
-    """The platform of one state folder. `python` is the command that runs Python, `extra` more environment."""
+    """The platform of one state folder. `python` is the command that runs Python, `extra` more environment.
+
+    It has the stores and the simulator; all services, when `services` says so, take a minute to start.
+    """
 
     home: Path
     python: Sequence[str] = (sys.executable,)
     extra: dict[str, str] = field(default_factory=dict)
+    services: str = ",".join(SERVICES)
 
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MBATS_")}
-        return inherited | {"MBATS_HOME": str(self.home), "COLUMNS": "200"} | self.extra
+        return inherited | {"MBATS_HOME": str(self.home), "COLUMNS": "200", "MBATS_SERVICES": self.services} | self.extra
 
     def mbats(self, *arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end; its output and errors together."""
@@ -54,7 +58,7 @@ class Platform:
         return {status.name: status for status in found}
 
     def settings(self) -> Settings:
-        return load_settings(home=self.home)
+        return load_settings(home=self.home, services=self.services)
 
     def supervisor_pid(self) -> int:
         return int((self.home / "run" / "supervisord.pid").read_text())

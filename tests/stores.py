@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import secrets
 import subprocess
 import time
@@ -26,7 +27,8 @@ def running_store(settings: Settings) -> Iterator[Settings]:
     ports = {need.setting: next(free) for need in weed.PORTS}
     keys = {
         name: getattr(settings, name) or SecretStr(secrets.token_urlsafe(16))
-        for name in ("s3_access_key", "s3_secret_key", "s3_admin_access_key", "s3_admin_secret_key")
+        for name in Settings.model_fields
+        if re.fullmatch("s3_.*(access|secret)_key", name)
     }
     chosen = settings.model_copy(update=ports | keys)
     weed.write_config(chosen)
@@ -38,8 +40,8 @@ def running_store(settings: Settings) -> Iterator[Settings]:
             prepare_store(chosen, lambda line: None)
             yield chosen
         finally:
-            server.terminate()
-            server.wait(timeout=20)
+            server.kill()  # asked to stop, it waits half a minute for connections that nobody uses any more
+            server.wait()
             weed.remove_sockets(chosen)
 
 

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from mbats.settings import PROJECT_ROOT, Settings
 
+IN_COMPOSE = re.compile(r"\$\{(MBATS_[A-Z0-9_]+):-([^}]*)\}")
 LINE = re.compile(r"# (MBATS_[A-Z0-9_]+)=(.*)")
 
 
@@ -15,10 +16,16 @@ def lines_of_env_example() -> list[str]:
     return (PROJECT_ROOT / ".env.example").read_text().splitlines()
 
 
+def of_compose_alone() -> dict[str, str]:
+    """The variables that docker-compose.yml reads and the platform does not, with their defaults."""
+    found = dict(IN_COMPOSE.findall((PROJECT_ROOT / "docker-compose.yml").read_text()))
+    return {name: default for name, default in found.items() if name.removeprefix("MBATS_").lower() not in Settings.model_fields}
+
+
 def test_env_example_lists_every_setting_and_no_other():
     listed = [found.group(1) for line in lines_of_env_example() if (found := LINE.fullmatch(line))]
 
-    assert sorted(listed) == sorted(f"MBATS_{name.upper()}" for name in Settings.model_fields)
+    assert sorted(listed) == sorted([*(f"MBATS_{name.upper()}" for name in Settings.model_fields), *of_compose_alone()])
 
 
 def test_env_example_shows_the_default_of_each_setting():
@@ -29,6 +36,8 @@ def test_env_example_shows_the_default_of_each_setting():
         plain = isinstance(field.default, str | int | float) and not isinstance(field.default, SecretStr)
         expected = str(field.default).lower() if isinstance(field.default, bool) else str(field.default) if plain else ""
         assert shown[f"MBATS_{name.upper()}"] == expected, name
+    for name, default in of_compose_alone().items():
+        assert shown[name] == default
 
 
 def test_env_example_says_each_setting_in_words():

@@ -122,6 +122,8 @@ def test_preparing_again_changes_nothing_and_says_so(store_settings):
         "Bucket marketdata exists, skipped.",
         "File marketdata/interested_tickers.xlsx exists, skipped.",
         "Bucket artifacts exists, skipped.",
+        "Bucket mlflow exists, skipped.",
+        "Bucket backups exists, skipped.",
     ]
 
 

@@ -51,7 +51,7 @@ def test_the_first_run_ends_with_results_reports_next_steps_and_where_the_passwo
     for strategy in ("rsi_stochastic", "sma_cross", "momentum_rotation"):
         assert re.search(rf"{strategy} +\d, D +\d+", first), f"no line of results for {strategy}"
     assert "ECB rates with simulated intraday" in first
-    assert f"Passwords are files in {platform.home}/secrets" in first
+    assert f"the files in {platform.home}/secrets that hold the passwords" in first
     assert f"127.0.0.1:{platform.settings().postgres_port}" in first
 
 

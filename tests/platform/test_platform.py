@@ -19,7 +19,6 @@ from platforms import SERVICES, Platform, alive, eventually, family
 
 from mbats.database import admin_connection
 from mbats.objectstore import ObjectStore
-from mbats.platform.bootstrap import HUNG_AFTER
 from mbats.platform.ports import is_free
 from mbats.platform.secret_files import MADE
 from mbats.platform.services import services
@@ -39,7 +38,13 @@ def other(platform: Platform, tmp_path: Path) -> Iterator[Platform]:
 def test_a_first_start_makes_everything_and_says_so(platform):
     said = (platform.home / "first start").read_text()
 
-    for line in ("Secrets: 10 written", "data folder made", "started", "Tables of risk: migrated", "Bucket artifacts: made"):
+    for line in (
+        f"Secrets: {len(MADE)} written",
+        "data folder made",
+        "started",
+        "Tables of risk: migrated",
+        "Bucket artifacts: made",
+    ):
         assert line in said
     assert "skipped" not in said
 
@@ -137,7 +142,8 @@ def test_a_supervisor_whose_socket_was_removed_is_replaced_by_the_next_start(pla
 
 def test_a_service_that_runs_and_does_not_answer_is_started_anew_by_the_next_start(platform):
     before = platform.status()["simulator"].pid
-    assert eventually(lambda: (platform.status()["simulator"].uptime or 0) > HUNG_AFTER)
+    hung_after = next(service.hung_after for service in services(platform.settings()) if service.name == "simulator")
+    assert eventually(lambda: (platform.status()["simulator"].uptime or 0) > hung_after)
     os.kill(before, signal.SIGSTOP)
     assert not platform.status()["simulator"].healthy
 
@@ -228,7 +234,7 @@ def test_services_that_run_elsewhere_are_used_there_and_not_started(platform, ot
     done = other.mbats("up", **told, **secrets)
 
     assert done.returncode == 0, done.stdout
-    assert "OANDA simulator started" in done.stdout
+    assert "OANDA simulator: started" in done.stdout
     listed = json.loads(other.mbats("status", "--json", **told, **secrets).stdout)
     assert {service["name"]: service["state"] for service in listed}["postgres"] == "external"
     assert all(service["healthy"] for service in listed)
@@ -295,7 +301,7 @@ def test_a_lost_token_is_made_anew_and_the_service_that_reads_it_is_started_agai
     done = platform.mbats("up")
 
     assert done.returncode == 0, done.stdout
-    assert "Secrets: 1 written" in done.stdout and "OANDA simulator started with the new configuration" in done.stdout
+    assert "Secrets: 1 written" in done.stdout and "OANDA simulator: started with the new configuration" in done.stdout
     assert file.read_text() != before
     changed = {name for name, service in platform.status().items() if service.pid != processes[name].pid}
     assert changed == {"simulator"}

@@ -11,7 +11,7 @@ import pytest
 
 from mbats.settings import PROJECT_ROOT
 
-TOOLS = ("bash", "awk", "cat", "cut", "df", "dirname", "env", "head", "mkdir", "rm", "sort", "tail", "timeout")
+TOOLS = ("bash", "awk", "cat", "cut", "df", "dirname", "env", "head", "mkdir", "rm", "sed", "sort", "tail", "timeout")
 
 
 class Machine:
@@ -57,11 +57,21 @@ def test_an_unknown_word_is_refused_by_name(machine):
     assert "There is no '--natvie'" in done.stderr
 
 
-def test_docker_is_refused_while_there_is_no_container_platform(machine):
+def test_docker_is_refused_where_no_engine_answers(machine):
     done = machine.start("--docker")
 
     assert done.returncode == 2
-    assert "comes with a later release. Nothing was started." in done.stderr
+    assert "no Docker engine answers. Nothing was started. Start one, or use --native." in done.stderr
+    assert not machine.home.exists()
+
+
+def test_docker_is_refused_where_compose_is_missing_or_too_old(machine):
+    machine.has("docker", "[[ $1 != compose ]] || { echo 2.20.0; }")
+
+    done = machine.start("--docker")
+
+    assert done.returncode == 2
+    assert "no Docker Compose of 2.24.4 or later was found. Nothing was started." in done.stderr
     assert not machine.home.exists()
 
 
@@ -69,7 +79,7 @@ def test_a_machine_without_python_is_told_so_and_what_to_do(machine):
     done = machine.start()
 
     assert done.returncode == 2
-    assert "No Python 3.11 or later was found (none at all). Nothing was installed." in done.stderr
+    assert "No Python 3.11 or 3.12 was found (none at all). Nothing was installed." in done.stderr
     assert "apt install python3" in done.stderr
     assert not machine.home.exists()
 
@@ -105,23 +115,36 @@ def test_a_python_without_venv_installs_uv_with_pip_alone(machine, tmp_path):
     assert "does not run there" in done.stderr
 
 
-def test_a_docker_engine_is_mentioned_and_not_used(machine):
-    machine.has("docker", "exit 0")
+def test_where_an_engine_with_compose_answers_it_is_used_and_what_was_chosen_is_kept(machine):
+    machine.has(
+        "docker", f'echo "$@" >>"{machine.programs}/asked"; [[ $* != "compose version"* ]] || echo 2.40.3; [[ $* != *build* ]]'
+    )
 
     done = machine.start()
 
-    assert done.stdout.splitlines() == [
-        "A Docker engine answers; the container platform comes with a later release, so services run as plain processes."
-    ]
+    assert "A Docker engine answers; services run as containers (--native: as plain processes)." in done.stdout
+    assert "The image of secrets was not built" in done.stderr, "the engine of this test builds nothing"
+    assert (machine.home / "substrate").read_text() == "docker\n"
+    assert "compose build secrets" in (machine.programs / "asked").read_text()
+    machine.has("docker", "exit 1")
+    again = machine.start()
+    assert again.returncode == 2
+    assert "This platform runs as containers, and no Docker engine with Compose answers." in again.stderr
+
+
+def test_an_engine_without_compose_is_not_used(machine):
+    machine.has("docker", "[[ $1 != compose ]]")
+
+    assert machine.start().stdout == "No Docker engine with Compose answers; services run as plain processes.\n"
 
 
 def test_a_docker_client_without_an_engine_is_no_docker(machine):
     machine.has("docker", "exit 1")
 
-    assert machine.start().stdout == "No Docker engine answers; services run as plain processes.\n"
+    assert machine.start().stdout == "No Docker engine with Compose answers; services run as plain processes.\n"
 
 
-@pytest.mark.parametrize("command", ["stop", "status"])
+@pytest.mark.parametrize("command", ["stop", "status", "secrets"])
 def test_stop_and_status_before_the_first_start_say_what_to_do(machine, command):
     done = machine.start(command)
 

@@ -15,7 +15,6 @@ import pytest
 
 from mbats.errors import ConfigError
 from mbats.platform.files import remove_socket_folder
-from mbats.platform.launch import launch_command
 from mbats.platform.program import Program
 from mbats.platform.supervisor import Supervisor
 
@@ -29,13 +28,15 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
 
 
 def program(name: str = "sleeper", *, code: str = "import time; time.sleep(600)", **options: object) -> Program:
-    command = launch_command([sys.executable, "-I", "-S", "-c", code], die_with_parent=signal.SIGKILL)
-    return Program(name=name, command=command, directory=Path("/"), **options)
+    command = [sys.executable, "-I", "-S", "-c", code]
+    return Program(name=name, command=command, directory=Path("/"), die_with_parent=signal.SIGKILL, **options)
 
 
 def start(supervisor: Supervisor, *programs: Program) -> None:
     supervisor.write_config(programs)
     supervisor.start()
+    for each in programs:
+        assert supervisor.start_service(each.name)
 
 
 def eventually(condition: Callable[[], bool], *, within: float = 15) -> bool:
@@ -69,16 +70,24 @@ def test_a_program_that_dies_at_its_start_is_tried_again_after_growing_pauses(su
     assert supervisor.states()["broken"].state in ("backoff", "starting")
 
 
-def test_a_program_that_waits_for_its_next_try_is_tried_at_once_when_the_configuration_is_applied(supervisor, tmp_path):
+def test_nothing_is_started_before_it_is_asked_for(supervisor):
+    supervisor.write_config([program()])
+    supervisor.start()
+
+    assert supervisor.states()["sleeper"].state == "stopped"
+    assert supervisor.start_service("sleeper") is True
+    assert supervisor.start_service("sleeper") is False
+
+
+def test_a_program_that_waits_for_its_next_try_is_tried_at_once_when_it_is_started(supervisor, tmp_path):
     marker = tmp_path / "mended"
     code = f"import pathlib, time; pathlib.Path({str(marker)!r}).read_text(); time.sleep(600)"
     start(supervisor, program("broken", code=code))
     assert eventually(lambda: supervisor.states()["broken"].state == "backoff")
     marker.touch()
 
-    touched = supervisor.apply_config()
+    assert supervisor.start_service("broken") is True
 
-    assert touched == ["broken"]
     assert eventually(lambda: supervisor.states()["broken"].state == "running")
 
 
@@ -93,10 +102,11 @@ def test_a_killed_supervisord_takes_its_programs_with_it_and_the_next_start_is_l
     assert eventually(lambda: supervisor.pid() is None)
     assert supervisor.socket.exists() and supervisor.pid_file.exists(), "the kill must leave stale files for this test to matter"
     supervisor.start()
+    supervisor.start_service("sleeper")
     assert eventually(lambda: running_pid(supervisor) is not None)
 
 
-def test_only_programs_whose_configuration_changed_are_started_again(supervisor):
+def test_only_programs_whose_configuration_changed_are_stopped(supervisor):
     kept, changed, dropped = program("kept"), program("changed"), program("dropped")
     start(supervisor, kept, changed, dropped)
     assert eventually(lambda: all(state.pid for state in supervisor.states().values()))
@@ -109,7 +119,7 @@ def test_only_programs_whose_configuration_changed_are_started_again(supervisor)
     assert touched == ["added", "changed", "dropped"]
     assert sorted(after) == ["added", "changed", "kept"]
     assert after["kept"].pid == before["kept"].pid
-    assert after["changed"].pid != before["changed"].pid
+    assert after["changed"].pid is None and after["added"].pid is None, "who configures them starts them, when it is time"
 
 
 def test_an_unchanged_configuration_touches_nothing(supervisor):

@@ -14,7 +14,8 @@ from mbats.errors import MbatsError
 COMMANDS = {
     "up": ("platform", "up", "Start every service and prepare it; safe to repeat."),
     "stop": ("platform", "stop", "Stop every service; keeps all data."),
-    "status": ("platform", "status", "Show each service with its health and address."),
+    "status": ("platform", "status", "Show each service with its version, health and address."),
+    "secrets": ("secret", "secrets", "List the platform's passwords and keys, or change one."),
     "first-run": ("first_run", "first_run", "Download, backtest and report the example strategies; skips what is done."),
     "ingest": ("ingest", "ingest", "Download bars through the OANDA API into the securities master."),
     "coverage": ("coverage", "coverage", "Show what the securities master holds, and its gaps."),
@@ -23,6 +24,12 @@ COMMANDS = {
     "runs": ("runs", "runs", "List recorded runs."),
     "report": ("report", "report", "Write one run as an HTML report."),
     "reproduce": ("reproduce", "reproduce", "Repeat a recorded run and compare the trades."),
+    "backup": ("backup", "backup", "Dump every database to the S3 store."),
+    "backups": ("backup", "backups", "List the backups."),
+    "restore": ("backup", "restore", "Bring databases back from a backup."),
+    "prepare": ("platform", "prepare", "Make logins, databases, tables and buckets in stores that run."),
+    "prepare-service": ("platform", "prepare_service", "Do what must be done before one service may start."),
+    "run-service": ("platform", "run_service", "Become one service, as a container does."),
     "simulator": ("simulator", "simulator", "Serve the OANDA v20 exchange simulator."),
 }
 

@@ -66,7 +66,7 @@ def _download() -> bool:
     from mbats.cli.ingest import ingest
 
     try:
-        ingest.main(args=[], prog_name="mbats ingest", standalone_mode=False)
+        ingest.main(args=["--wait"], prog_name="mbats ingest", standalone_mode=False)
     except SystemExit as leave:
         return not leave.code
     return True

@@ -1,4 +1,4 @@
-"""`mbats up`, `mbats stop`, `mbats status`: the services of the platform on this machine."""
+"""`mbats up`, `stop`, `status` and the steps of a start by themselves: the services of the platform."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import click
 
 if TYPE_CHECKING:
     from mbats.platform.health import ServiceStatus
-    from mbats.settings import Settings
+    from mbats.settings import Role, Settings
+
+PEOPLE: tuple[Role, ...] = ("reader", "trading", "owner", "admin")  # the logins that a person may want
 
 
 @click.command()
@@ -28,9 +30,45 @@ def stop() -> None:
 
 
 @click.command()
+def prepare() -> None:
+    """Prepare the stores that run: logins, databases, tables, buckets. What `up` does between two starts; safe to repeat."""
+    from mbats.platform.buckets import prepare_store
+    from mbats.platform.databases import prepare_databases
+    from mbats.settings import get_settings
+
+    prepare_databases(get_settings(), click.echo)
+    prepare_store(get_settings(), click.echo)
+
+
+@click.command("prepare-service")
+@click.argument("name")
+def prepare_service(name: str) -> None:
+    """Do what must be done before the service NAME may start: migrate what it keeps, make its user. Safe to repeat."""
+    from mbats.platform.service import find_service
+    from mbats.platform.services import services
+    from mbats.settings import get_settings
+
+    service = find_service(services(get_settings()), name)
+    if service.prepare is None:
+        click.echo(f"{service.title}: there is nothing to prepare.")
+        return
+    service.prepare(click.echo)
+
+
+@click.command("run-service")
+@click.argument("name")
+def run_service(name: str) -> None:
+    """Become the service NAME: write its configuration and execute it. What a container does; `up` does it for a machine."""
+    from mbats.platform.become import become_service
+    from mbats.settings import get_settings
+
+    become_service(get_settings(), name)
+
+
+@click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one list for programs.")
 def status(as_json: bool) -> None:
-    """Show each service with its health and address. Exit code 0 when all are well, 1 otherwise."""
+    """Show each service with its version, health and address. Exit code 0 when all are well, 1 otherwise."""
     from mbats.platform import bootstrap
 
     found = bootstrap.status()
@@ -52,11 +90,11 @@ def print_statuses(found: list[ServiceStatus], *, as_json: bool) -> None:
         click.echo(json.dumps([asdict(service) for service in found], indent=2))
         return
     # Narrow enough for a terminal of 80 columns; an address that is cut short helps nobody.
-    table = Table("service", "state", "health", "pid", "up for", Column("address", no_wrap=True), box=SIMPLE, pad_edge=False)
+    table = Table("service", "version", "health", "up for", Column("address", no_wrap=True), box=SIMPLE, pad_edge=False)
     for service in found:
-        health = "[green]well[/]" if service.healthy else "[red]not well[/]"
-        pid = str(service.pid) if service.pid else "-"
-        table.add_row(service.title, service.state, health, pid, _duration(service.uptime), service.address)
+        word = service.state if service.state in ("stopped", "backoff", "fatal", "exited") else "not well"
+        health = "[green]well[/]" if service.healthy else f"[red]{word}[/]"
+        table.add_row(service.title, service.version or "-", health, _duration(service.uptime), service.address)
     Console().print(table)
     for service in found:
         if not service.healthy:
@@ -76,17 +114,19 @@ def _duration(seconds: float | None) -> str:
 
 def print_logins(settings: Settings) -> None:
     """Where each service answers, as whom to speak to it, and in which file the password is."""
-    from typing import get_args
+    from mbats.platform.services import services
 
-    from mbats.settings import Role
-
-    postgres = f"{settings.postgres_host}:{settings.postgres_port}"
-    rows = [
-        *((postgres, settings.postgres_user(role), f"mbats_postgres_{role}_password") for role in get_args(Role)),
-        (settings.s3_url, "access key", "mbats_s3_access_key"),
-        (settings.s3_url, "secret key", "mbats_s3_secret_key"),
-        (settings.simulator_url, "bearer token", "mbats_simulator_token"),
-    ]
-    click.echo(f"Passwords are files in {settings.secrets_dir}")
-    for address, user, file in rows:
-        click.echo(f"  {address:<22} {user:<14} {file}")
+    logins = {
+        "postgres": [(settings.postgres_user(role), f"postgres_{role}_password") for role in PEOPLE],
+        "s3": [("access key", "s3_access_key"), ("secret key", "s3_secret_key")],
+        "simulator": [("bearer token", "simulator_token")],
+        "mlflow": [(settings.admin_user, "mlflow_password")],
+        "airflow-apiserver": [(settings.admin_user, "airflow_password")],
+        "superset": [(settings.admin_user, "superset_password")],
+        "jupyter": [("token", "jupyter_token")],
+        "pgadmin": [(settings.pgadmin_user, "pgadmin_password")],
+    }
+    click.echo(f"Addresses, and the files in {settings.secrets_dir} that hold the passwords")
+    for service in services(settings):
+        for user, secret in logins.get(service.name, []):
+            click.echo(f"  {service.title:<15} {service.address:<22} {user:<17} mbats_{secret}")

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 
 from dotenv import dotenv_values
 
-from mbats.database import DATABASES, bootstrap_databases, database_name, migrate
 from mbats.platform import weed
 from mbats.platform.buckets import prepare_store
+from mbats.platform.databases import prepare_databases
 from mbats.platform.files import only_one, remove_socket_folder, write_private
 from mbats.platform.health import ALIVE, ServiceStatus, service_statuses, wait_until_healthy
 from mbats.platform.ports import choose_ports, is_free, ports_to_choose
 from mbats.platform.postgres import init_cluster
 from mbats.platform.preflight import require_room
 from mbats.platform.program import require_plain
+from mbats.platform.rotation import finish_rotation
 from mbats.platform.secret_files import ensure_secrets
-from mbats.platform.services import Service, services
+from mbats.platform.service import Say, Service
+from mbats.platform.services import STORES, services
+from mbats.platform.startup import configure, start, start_in_order
 from mbats.platform.supervisor import Supervisor
 from mbats.settings import Settings, chosen_by_user, load_settings
 
-Say = Callable[[str], None]
-
 STOP_TIMEOUT = 120.0
 DEATH_TIMEOUT = 15.0
-HUNG_AFTER = 8.0  # seconds of running without being well
 
 
 def up(say: Say) -> Settings:
@@ -43,10 +42,21 @@ def up(say: Say) -> Settings:
             settings = choose_addresses(settings, supervisor, say)
             settings = make_secrets(settings, say)
             make_data_folders(settings, say)
-            start_services(settings, supervisor, say)
-            wait_until_healthy(services(settings), supervisor, settings.start_timeout_seconds, say)
-        prepare_databases(settings, say)
-        prepare_store(settings, say)
+            known = services(settings)
+            touched = configure(known, settings, supervisor)
+            stores = [service for service in known if service.name in STORES]
+            start(stores, supervisor, touched, say)
+            finish_rotation(settings, say, timeout=settings.start_timeout_seconds)
+            settings = load_settings(home=settings.home)
+            known = services(settings)
+            stores = [service for service in known if service.name in STORES]
+            wait_until_healthy(stores, supervisor, settings.start_timeout_seconds, say)
+            if settings.has_service("postgres"):
+                prepare_databases(settings, say)
+            if settings.has_service("s3"):
+                prepare_store(settings, say)
+            others = [service for service in known if service not in stores]
+            start_in_order(others, supervisor, touched, settings.start_timeout_seconds, say)
     return settings
 
 
@@ -57,11 +67,14 @@ def stop(say: Say) -> None:
         say(f"Nothing runs in {settings.home}.")
         return
     with only_one(settings.home):
-        start = time.monotonic()
+        began = time.monotonic()
         supervisor = Supervisor(settings.home)
         names = [service.title for service in services(settings) if service.here]
+        if supervisor.answers():
+            # The stores go last, so that the others can say goodbye to them.
+            supervisor.stop_services([name for name in supervisor.states() if name not in STORES])
         if supervisor.stop(STOP_TIMEOUT):
-            say(f"Stopped in {time.monotonic() - start:.1f} s: {', '.join(names)}. All data is kept in {settings.home}.")
+            say(f"Stopped in {time.monotonic() - began:.1f} s: {', '.join(names)}. All data is kept in {settings.home}.")
             weed.remove_sockets(settings)
             remove_socket_folder(settings.home)
         else:
@@ -130,41 +143,8 @@ def make_data_folders(settings: Settings, say: Say) -> None:
         say("S3 store: configuration written." if changed else "S3 store: configuration exists, skipped.")
 
 
-def start_services(settings: Settings, supervisor: Supervisor, say: Say) -> None:
-    """Start supervisord, or tell the running one what changed."""
-    here = _here(settings)
-    supervisor.write_config([service.program() for service in here])
-    if supervisor.pid() is None:
-        supervisor.start()
-        say(f"Services: {_titles(here)} started.")
-        return
-    touched = set(supervisor.apply_config())
-    if touched:
-        say(f"Services: {_titles([service for service in here if service.name in touched])} started with the new configuration.")
-    statuses = service_statuses([service for service in here if service.may_hang], supervisor)
-    hung = [status for status in statuses if not status.healthy and (status.uptime or 0) > HUNG_AFTER]
-    for status in hung:
-        say(f"{status.title} runs and does not answer; it is started anew.")
-        supervisor.restart(status.name)
-    if not touched and not hung:
-        say("Services run already, skipped.")
-
-
-def prepare_databases(settings: Settings, say: Say) -> None:
-    """Make the logins and the databases, and bring the tables up to date."""
-    done = bootstrap_databases(settings)
-    say(f"PostgreSQL: made or changed {', '.join(done)}." if done else "PostgreSQL: logins and databases exist, skipped.")
-    for name in DATABASES:
-        migrated = migrate(settings, name)
-        say(f"Tables of {database_name(settings, name)}: {'migrated' if migrated else 'up to date, skipped'}.")
-
-
 def _here(settings: Settings) -> list[Service]:
     return [service for service in services(settings) if service.here]
 
 
-def _titles(some: Sequence[Service]) -> str:
-    return ", ".join(service.title for service in some)
-
-
-__all__ = ["Say", "status", "stop", "up"]
+__all__ = ["status", "stop", "up"]

@@ -7,23 +7,27 @@ writes objects through `mbats.objectstore`.
 from __future__ import annotations
 
 import io
+import json
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import urllib3
-from minio import Minio
+from minio import Minio, MinioAdmin
 from minio.commonconfig import ENABLED, Filter
-from minio.error import S3Error
+from minio.credentials.providers import StaticProvider
+from minio.error import MinioAdminException, S3Error
 from minio.lifecycleconfig import AbortIncompleteMultipartUpload, LifecycleConfig, NoncurrentVersionExpiration, Rule
 from minio.versioningconfig import VersioningConfig
 
 from mbats.errors import ConfigError, PlatformError
 from mbats.ingest.sample import sample_workbook
 from mbats.ingest.tickers import WORKBOOK
+from mbats.platform.s3_identities import Identity, s3_identities
 from mbats.settings import Settings
 
 # Made on the day on which they are missing, so that nothing binary and no old date lies in the repository.
@@ -65,6 +69,8 @@ def prepare_store(settings: Settings, say: Callable[[str], None]) -> None:
     """Make what is missing and say so of each bucket and file; safe to repeat. Raises PlatformError or ConfigError."""
     client = _client(settings)
     try:
+        if settings.s3_kind == "minio":  # SeaweedFS reads its identities from a file, and of another store they are not ours
+            prepare_identities(_minio_admin(settings), settings, say)
         for bucket in read_buckets(settings.root / "minio" / "buckets.toml", settings):
             _prepare(client, bucket, settings.s3_region, say)
     except S3Error as error:
@@ -72,16 +78,62 @@ def prepare_store(settings: Settings, say: Callable[[str], None]) -> None:
             f"The S3 store at {settings.s3_url} refused to be prepared: {error.code}, {error.message} "
             f"({error.bucket_name or 'no bucket'}). What was said before is done. See the keys in {settings.secrets_dir}."
         ) from error
+    except MinioAdminException as error:
+        raise ConfigError(
+            f"MinIO at {settings.s3_url} refused to make the identities: {error}. See MBATS_S3_ADMIN_ACCESS_KEY, or its file in "
+            f"{settings.secrets_dir}. With a store that is not MinIO, set MBATS_S3_KIND=other."
+        ) from error
     except urllib3.exceptions.HTTPError as error:
         raise PlatformError(f"No S3 store answers at {settings.s3_url}: {error}. See `./starter_script.sh status`.") from error
 
 
+class Admin(Protocol):
+    """What is asked of MinIO's administration; each answer is JSON."""
+
+    def user_list(self) -> str: ...
+    def user_add(self, access_key: str, secret_key: str) -> str: ...
+    def policy_add(self, policy_name: str, policy_file: None = None, policy: dict[str, Any] | None = None) -> str: ...
+    def policy_set(self, policy_name: str, user: str | None = None) -> str: ...
+
+
+def prepare_identities(admin: Admin, settings: Settings, say: Callable[[str], None]) -> None:
+    """Make the identities of a MinIO server, each with a policy for its own buckets. Sets their secret keys anew each time."""
+    known = json.loads(admin.user_list() or "{}")
+    made = []
+    for identity in s3_identities(settings):
+        access, secret = (getattr(settings, name) for name in (identity.access_key, identity.secret_key))
+        if access is None or secret is None:
+            continue  # the identity of another part stands in for it
+        admin.policy_add(f"mbats-{identity.name}", policy=_policy(identity))
+        admin.user_add(access.get_secret_value(), secret.get_secret_value())
+        admin.policy_set(f"mbats-{identity.name}", user=access.get_secret_value())
+        if access.get_secret_value() not in known:
+            made.append(identity.name)
+    say(f"S3 store: made identities {', '.join(made)}." if made else "S3 store: identities exist, keys and rights set anew.")
+
+
+def _policy(identity: Identity) -> dict[str, Any]:
+    buckets = [f"arn:aws:s3:::{bucket}" for bucket in identity.buckets]
+    listing = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions"]
+    objects = ["GetObject", "GetObjectVersion", "PutObject", "DeleteObject", "AbortMultipartUpload", "ListMultipartUploadParts"]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": listing, "Resource": buckets},
+            {"Effect": "Allow", "Action": [f"s3:{name}" for name in objects], "Resource": [f"{arn}/*" for arn in buckets]},
+        ],
+    }
+
+
+def _minio_admin(settings: Settings) -> Admin:
+    access, secret = settings.s3_keys("admin")
+    address = urlsplit(settings.s3_url)
+    provider = StaticProvider(access.get_secret_value(), secret.get_secret_value())
+    return MinioAdmin(endpoint=address.netloc, credentials=provider, secure=address.scheme == "https")
+
+
 def _client(settings: Settings) -> Minio:
-    # A store that is not ours may have one identity for all.
-    pair = ("s3_admin_access_key", "s3_admin_secret_key")
-    if settings.s3_endpoint is not None and settings.s3_admin_access_key is None:
-        pair = ("s3_access_key", "s3_secret_key")
-    access, secret = (settings.required_secret(name) for name in pair)
+    access, secret = settings.s3_keys("admin")
     address = urlsplit(settings.s3_url)
     return Minio(
         address.netloc,
@@ -150,4 +202,4 @@ def _is_there(client: Minio, bucket: str, key: str) -> bool:
     return True
 
 
-__all__ = ["Bucket", "prepare_store", "read_buckets"]
+__all__ = ["Bucket", "prepare_identities", "prepare_store", "read_buckets"]

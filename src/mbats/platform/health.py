@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mbats.errors import MbatsError, PlatformError
-from mbats.platform.services import Service
+from mbats.platform.service import Service
 from mbats.platform.supervisor import ProcessState, Supervisor
 
 ALIVE = ("running", "starting")
@@ -17,12 +18,16 @@ LOG_LINES = 15
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """How one service is. `state` is supervisord's word, or `external` for one that runs elsewhere; `uptime` in seconds."""
+    """How one service is. `state` is supervisord's word, or `external` for one that runs elsewhere; `uptime` in seconds.
+
+    `version` is what the running service says of itself, None when it does not answer or does not tell.
+    """
 
     name: str
     title: str
     state: str
     healthy: bool
+    version: str | None
     detail: str
     pid: int | None
     uptime: float | None
@@ -30,35 +35,34 @@ class ServiceStatus:
 
 
 def service_statuses(known: Sequence[Service], supervisor: Supervisor) -> list[ServiceStatus]:
-    """How each service is now. Raises PlatformError only when supervisord runs and does not answer."""
+    """How each service is now, all asked at once. Raises PlatformError only when supervisord runs and does not answer."""
     states = supervisor.states()
-    return [_status(service, states.get(service.name)) for service in known]
+    if not known:
+        return []
+    with ThreadPoolExecutor(len(known), "check") as threads:
+        return list(threads.map(lambda service: _status(service, states.get(service.name)), known))
 
 
 def _status(service: Service, process: ProcessState | None) -> ServiceStatus:
     state = "external" if not service.here else process.state if process else "stopped"
     reason = process.detail if process else "not running"
+    version = None
     if state == "external" or state in ALIVE:
-        reason = _reason_against(service)
+        try:
+            version, reason = service.check() or None, ""
+        except MbatsError as error:
+            reason = str(error)
     return ServiceStatus(
         name=service.name,
         title=service.title,
         state=state,
         healthy=reason == "",
+        version=version,
         detail=reason,
         pid=process.pid if process else None,
         uptime=(datetime.now(UTC) - process.since).total_seconds() if process and process.since else None,
         address=service.address,
     )
-
-
-def _reason_against(service: Service) -> str:
-    """Why the service is not well; empty when it is."""
-    try:
-        service.check()
-    except MbatsError as error:
-        return str(error)
-    return ""
 
 
 def wait_until_healthy(known: Sequence[Service], supervisor: Supervisor, timeout: float, say: Callable[[str], None]) -> None:

@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from mbats.errors import ConfigError
 from mbats.settings import Settings
 
@@ -20,7 +18,7 @@ HOST = "127.0.0.1"
 HIGHEST = 65535
 TRIED = 200
 LOCK = Path("/tmp/mbats-ports.lock")
-LONGEST_WAIT = 60.0
+LONGEST_WAIT = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,8 @@ def is_free(port: int) -> bool:
 
 def holder(port: int) -> str:
     """The process that listens on this port, in words, as far as this user may know."""
+    import psutil  # a container, which chooses no ports, does without
+
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:

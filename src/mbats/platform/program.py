@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mbats.errors import ConfigError
+from mbats.platform.launch import launch_command
 
 FOR_EVER = 1_000_000  # tries; supervisord has no word for it
 LOG_BYTES = 10_000_000
@@ -19,7 +20,11 @@ COMMENT_MARKS = ("\n", " ;", " #")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """How one service is started and stopped. `environment` is visible to whoever may see the process: no secrets."""
+    """How one service is started and stopped. `environment` is visible to whoever may see the process: no secrets.
+
+    `die_with_parent` is the signal that the kernel sends it when the supervisor dies; None for a command that sees to that
+    itself. With `stop_as_group`, its children are sent the stop signal too.
+    """
 
     name: str
     command: Sequence[str]
@@ -27,6 +32,8 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: int = 10
+    stop_as_group: bool = False
+    die_with_parent: signal.Signals | None = signal.SIGTERM
 
 
 def supervisord_conf(programs: Sequence[Program], *, run: Path, logs: Path, socket: Path, pid_file: Path) -> str:
@@ -57,17 +64,22 @@ def supervisord_conf(programs: Sequence[Program], *, run: Path, logs: Path, sock
 
 
 def _program(program: Program, logs: Path, order: int) -> dict[str, object]:
+    command = program.command
+    if program.die_with_parent is not None:
+        command = launch_command(command, die_with_parent=program.die_with_parent)
     return {
-        "command": shlex.join(program.command),
+        "command": shlex.join(command),
         "directory": program.directory,
         "environment": ",".join(f'{name}="{require_plain(value)}"' for name, value in sorted(program.environment.items())),
         "umask": "077",
         "priority": order,
+        "autostart": "false",  # `up` starts each when what it needs is well
         "autorestart": "true",
         "startsecs": 2,
         "startretries": FOR_EVER,
         "stopsignal": program.stop_signal.name.removeprefix("SIG"),
         "stopwaitsecs": program.stop_seconds,
+        "stopasgroup": "true" if program.stop_as_group else "false",
         "killasgroup": "true",
         "redirect_stderr": "true",
         "stdout_logfile": require_plain(logs / f"{program.name}.log"),

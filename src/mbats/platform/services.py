@@ -1,147 +1,159 @@
-"""The services of the platform: their ports and addresses, how each is run here, and how to see that it is well."""
+"""The services of the platform, in the order in which they are started: the stores first, then what stands on them."""
 
 from __future__ import annotations
 
-import http.client
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+import mbats
 from mbats.database import admin_connection
-from mbats.errors import PlatformError
 from mbats.platform import postgres, weed
-from mbats.platform.launch import launch_command
+from mbats.platform.airflow import airflow
+from mbats.platform.jupyter import jupyter
+from mbats.platform.mlflow import mlflow
+from mbats.platform.pgadmin import pgadmin
 from mbats.platform.ports import PortNeed
 from mbats.platform.program import Program
+from mbats.platform.service import LOOPBACK, Service, UnknownService, ask, ask_json, ask_server, stamp
+from mbats.platform.superset import superset
 from mbats.settings import Settings
 
-LOOPBACK = ("127.0.0.1", "localhost")
-CHECK_TIMEOUT = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One service as these settings have it. `here` says whether it runs on this machine, under our supervisor.
-
-    `check` returns when the service does its work and raises PlatformError with the reason when it does not. `may_hang` says
-    that one which runs and does not answer is best started anew; PostgreSQL may be at its recovery.
-    """
-
-    name: str
-    title: str
-    address: str
-    here: bool
-    ports: tuple[PortNeed, ...]
-    program: Callable[[], Program]
-    check: Callable[[], None]
-    may_hang: bool = True
+STORES = ("postgres", "s3")  # what is prepared before anything that stands on it is started
 
 
 def services(settings: Settings) -> list[Service]:
-    """Every service, in the order in which they are started. One whose address is elsewhere is used there and not run."""
-    return [
-        Service(
-            name="postgres",
-            title="PostgreSQL",
-            address=f"{settings.postgres_host}:{settings.postgres_port}",
-            here=settings.postgres_managed and settings.postgres_host in LOOPBACK,
-            ports=(PortNeed("postgres_port", "PostgreSQL"),),
-            program=lambda: _postgres(settings),
-            check=lambda: admin_connection(settings).close(),
-            may_hang=False,
-        ),
-        Service(
-            name="s3",
-            title="S3 store",
-            address=settings.s3_url,
-            here=settings.s3_endpoint is None and settings.s3_host in LOOPBACK,
-            ports=weed.PORTS,
-            program=lambda: _s3(settings),
-            check=lambda: _check_s3(settings),
-        ),
-        Service(
-            name="simulator",
-            title="OANDA simulator",
-            address=settings.simulator_url,
-            here=settings.simulator_host in LOOPBACK,
-            ports=(PortNeed("simulator_port", "OANDA simulator"),),
-            program=lambda: _simulator(settings),
-            check=lambda: _require_answer(settings.simulator_url, "/healthz"),
-        ),
-    ]
+    """Every service that this platform has, in the order in which they are started.
 
-
-def _postgres(settings: Settings) -> Program:
-    data_dir = settings.home / "postgres"
-    return Program(
-        name="postgres",
-        command=postgres.server_command(settings, data_dir, settings.postgres_port),
-        directory=settings.home,
-        stop_signal=postgres.STOP_SIGNAL,
-        stop_seconds=60,  # a fast stop writes a checkpoint first
-    )
-
-
-def _s3(settings: Settings) -> Program:
-    folder = settings.home / "s3"
-    files = (folder / "identities.json", folder / "security.toml")
-    return Program(
-        name="s3",
-        command=weed.server_command(settings),
-        directory=folder,
-        environment={"GOMEMLIMIT": weed.MEMORY, "MBATS_CONFIG_FILES": _stamp(*files)},
-    )
-
-
-def _simulator(settings: Settings) -> Program:
-    environment = {
-        f"MBATS_{name.upper()}": str(value)
-        for name in ("home", "root", *(field for field in type(settings).model_fields if field.startswith("simulator_")))
-        if (value := getattr(settings, name)) is not None and not isinstance(value, SecretStr)
-    }
-    return Program(
-        name="simulator",
-        command=launch_command([sys.executable, "-P", "-m", "mbats.cli", "simulator"], die_with_parent=signal.SIGKILL),
-        directory=settings.home,
-        stop_seconds=5,  # it keeps nothing that a kill could lose
-        environment=environment | {"MBATS_CONFIG_FILES": _stamp(settings.secrets_dir / "mbats_simulator_token")},
-    )
-
-
-def _stamp(*files: Path) -> str:
-    """When these files last changed. It stands in the service's environment, so that a changed file restarts the service."""
-    return str(max(file.stat().st_mtime_ns for file in files))
-
-
-def _check_s3(settings: Settings) -> None:
-    if settings.s3_endpoint is not None or settings.s3_host not in LOOPBACK:
-        _require_answer(settings.s3_url, None)  # of another store nothing is known but that it must speak HTTP
-        return
-    _require_answer(settings.s3_url, "/healthz")
-    weed.require_volumes(settings)
-
-
-def _require_answer(url: str, path: str | None) -> None:
-    """Raises PlatformError unless GET `path` is answered with 200, or, without a path, unless the server answers at all.
-
-    Proxies of the environment are not asked.
+    One whose address is elsewhere is used there and not run. Raises ConfigError when MBATS_SERVICES names one that there is not.
     """
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    with closing(kind(parts.netloc, timeout=CHECK_TIMEOUT)) as connection:
-        try:
-            connection.request("GET", path or "/")
-            answer = connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            raise PlatformError(f"{url}{path or ''} does not answer: {error}.") from None
-    if path is not None and answer.status != 200:
-        raise PlatformError(f"{url}{path} answers {answer.status} {answer.reason}, where 200 was expected.")
+    known = [
+        _postgres(settings),
+        _s3(settings),
+        _simulator(settings),
+        mlflow(settings),
+        *airflow(settings),
+        superset(settings),
+        jupyter(settings),
+        pgadmin(settings),
+    ]
+    _require_known_names(settings, [service.name for service in known])
+    return [_as_seen_by_people(settings, service) for service in known if settings.has_service(service.name)]
 
 
-__all__ = ["Service", "services"]
+def _as_seen_by_people(settings: Settings, service: Service) -> Service:
+    """The service with the address at which it is published: inside containers services know each other by other names."""
+    for entry in settings.public_addresses.split(","):
+        name, _, address = entry.strip().partition("=")
+        if address and name in (service.name, service.name.partition("-")[0]):
+            return replace(service, address=address)
+    return service
+
+
+def _require_known_names(settings: Settings, names: list[str]) -> None:
+    known = {"all", *names, *(name.partition("-")[0] for name in names)}
+    for name in settings.services.replace(" ", "").split(","):
+        if name not in known:
+            raise UnknownService(name, known, where="MBATS_SERVICES")
+
+
+def _postgres(settings: Settings) -> Service:
+    def program() -> Program:
+        return Program(
+            name="postgres",
+            command=postgres.server_command(settings, settings.home / "postgres", settings.postgres_port),
+            directory=settings.home,
+            stop_signal=postgres.STOP_SIGNAL,
+            stop_seconds=60,  # a fast stop writes a checkpoint first
+            die_with_parent=None,  # its command sees to that, from inside the user namespace
+        )
+
+    def check() -> str:
+        with closing(admin_connection(settings)) as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW server_version")
+            return str(cursor.fetchone()[0])
+
+    return Service(
+        name="postgres",
+        title="PostgreSQL",
+        address=f"{settings.postgres_host}:{settings.postgres_port}",
+        here=settings.postgres_managed and settings.postgres_host in LOOPBACK,
+        ports=(PortNeed("postgres_port", "PostgreSQL"),),
+        program=program,
+        check=check,
+        hung_after=None,
+    )
+
+
+def _s3(settings: Settings) -> Service:
+    def program() -> Program:
+        weed.write_config(settings)
+        folder = settings.home / "s3"
+        files = (folder / "identities.json", folder / "security.toml")
+        return Program(
+            name="s3",
+            command=weed.server_command(settings),
+            directory=folder,
+            environment={"GOMEMLIMIT": weed.MEMORY, "MBATS_CONFIG_FILES": stamp(*files)},
+            # An object that was put is on disk, so a kill loses nothing, and it frees the ports at once.
+            die_with_parent=signal.SIGKILL,
+        )
+
+    here = settings.s3_endpoint is None and settings.s3_host in LOOPBACK
+
+    def check() -> str:
+        if not here and settings.s3_kind == "other":
+            ask(settings.s3_url)  # nothing is known of it but that it must speak HTTP
+            return ""
+        path = "/minio/health/ready" if settings.s3_kind == "minio" else "/healthz"
+        ask(settings.s3_url, path)
+        if here:
+            weed.require_volumes(settings)
+        return ask_server(settings.s3_url).rpartition(" ")[2]
+
+    return Service(
+        name="s3",
+        title="S3 store",
+        address=settings.s3_url,
+        here=here,
+        ports=weed.PORTS,
+        program=program,
+        check=check,
+        hung_after=8.0,
+    )
+
+
+def _simulator(settings: Settings) -> Service:
+    def program() -> Program:
+        environment = {
+            f"MBATS_{name.upper()}": str(value)
+            for name in ("home", "root", *(field for field in type(settings).model_fields if field.startswith("simulator_")))
+            if (value := getattr(settings, name)) is not None and not isinstance(value, SecretStr)
+        }
+        files = [settings.secrets_dir / "mbats_simulator_token", *Path(mbats.__file__).parent.rglob("*.py")]
+        return Program(
+            name="simulator",
+            command=[sys.executable, "-P", "-m", "mbats.cli", "simulator"],
+            directory=settings.home,
+            environment=environment | {"MBATS_CONFIG_FILES": stamp(*files)},
+            stop_seconds=5,
+            die_with_parent=signal.SIGKILL,  # it keeps nothing that a kill could lose
+        )
+
+    return Service(
+        name="simulator",
+        title="OANDA simulator",
+        address=settings.simulator_url,
+        here=settings.simulator_host in LOOPBACK,
+        ports=(PortNeed("simulator_port", "OANDA simulator"),),
+        program=program,
+        check=lambda: str(ask_json(settings.simulator_url, "/healthz")["version"]),
+        hung_after=8.0,
+    )
+
+
+__all__ = ["STORES", "Service", "services"]

@@ -127,26 +127,40 @@ class Supervisor:
         return {info["name"]: _process_state(info) for info in self._ask("getAllProcessInfo")}
 
     def apply_config(self) -> list[str]:
-        """Make the running services those of the written configuration. Returns the names of those (re)started or removed."""
+        """Make the known services those of the written configuration; one that changed is stopped. Returns those touched."""
         [[added, changed, removed]] = self._ask("reloadConfig")
         for name in [*changed, *removed]:
             self._ask("stopProcessGroup", name, False)
+        for name in [*changed, *removed]:
             self._wait_stopped(name)
             self._ask("removeProcessGroup", name)
         for name in [*added, *changed]:
             self._ask("addProcessGroup", name)
-        idle = {name: state for name, state in self.states().items() if state.state in IDLE}
-        for name, state in idle.items():
-            if state.state == "backoff":
-                self._ask("stopProcess", name)  # the next try may be minutes away
-            self._ask("startProcess", name, False)
-        return sorted({*added, *changed, *removed, *idle})
+        return sorted({*added, *changed, *removed})
+
+    def start_service(self, name: str) -> bool:
+        """Start one service of the configuration. False when it was running or being started already."""
+        state = self.states()[name].state
+        if state == "backoff":
+            self._ask("stopProcess", name)  # the next try may be minutes away
+        elif state not in IDLE:
+            return False
+        self._ask("startProcess", name, False)
+        return True
 
     def restart(self, name: str) -> None:
         """Stop one service, by force if it must be, and start it."""
         self._ask("stopProcess", name, False)
         self._wait_stopped(name)
         self._ask("startProcess", name, False)
+
+    def stop_services(self, names: Sequence[str]) -> None:
+        """Stop these services, all at once, and wait until they are gone; supervisord by itself takes one after the other."""
+        for name in names:
+            if self.states()[name].state not in IDLE:
+                self._ask("stopProcess", name, False)
+        for name in names:
+            self._wait_stopped(name)
 
     def stop(self, timeout: float) -> bool:
         """Stop supervisord, which stops its services first. False when none ran. Raises PlatformError after `timeout` seconds."""

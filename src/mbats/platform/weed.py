@@ -10,20 +10,20 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import urllib.request
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from mbats.errors import PlatformError
 from mbats.platform.files import private_folder, socket_folder, write_private
-from mbats.platform.launch import launch_command
 from mbats.platform.ports import HOST, PortNeed
+from mbats.platform.s3_identities import s3_identities
 from mbats.settings import Settings
 
 GRPC = 10000  # each HTTP port of weed has a gRPC port this far above it
 MEMORY = "300MiB"  # a soft limit for the Go runtime: without it, 470 MB after some use; with it, 120 to 190 MB
 STATUS_TIMEOUT = 3.0
+RIGHTS = ("Read", "Write", "List", "Tagging")
 TOKEN_SECTIONS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
 
@@ -70,13 +70,11 @@ def write_config(settings: Settings) -> bool:
 
 
 def _identities(settings: Settings) -> str:
-    buckets = (settings.s3_bucket_marketdata, settings.s3_bucket_artifacts)
-    scoped = [f"{right}:{bucket}" for bucket in buckets for right in ("Read", "Write", "List", "Tagging")]
     # Only this platform's own steps have the admin's key: weed lets it delete a versioned bucket that is not empty.
-    identities = [
-        ("admin", "s3_admin_access_key", "s3_admin_secret_key", ["Admin", "Read", "Write", "List", "Tagging"]),
-        ("mbats", "s3_access_key", "s3_secret_key", scoped),
-    ]
+    identities = [("admin", "s3_admin_access_key", "s3_admin_secret_key", ["Admin", *RIGHTS])]
+    for identity in s3_identities(settings):
+        actions = [f"{right}:{bucket}" for bucket in identity.buckets for right in RIGHTS]
+        identities.append((identity.name, identity.access_key, identity.secret_key, actions))
     document = {
         "identities": [
             {
@@ -100,7 +98,7 @@ def server_command(settings: Settings) -> list[str]:
     folder = settings.home / "s3"
     options = {
         "ip": HOST,
-        "ip.bind": HOST,
+        "ip.bind": settings.listen,
         "dir": folder / "data",
         "s3.config": folder / "identities.json",
         "s3.port": settings.s3_port,
@@ -119,8 +117,7 @@ def server_command(settings: Settings) -> list[str]:
         "master.telemetry": "false",
     }
     argv = [str(binary()), "-logtostderr=true", f"-config_dir={folder}", "mini", *(f"-{k}={v}" for k, v in options.items())]
-    # An object that was put is on disk, so a kill loses nothing, and it frees the ports at once.
-    return launch_command(argv, die_with_parent=signal.SIGKILL)
+    return argv
 
 
 def require_volumes(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 from pydantic import SecretStr
 
+from mbats import __version__
 from mbats.market import to_us
 from mbats.simulator.errors import Refusal, invalid, unauthorized
 from mbats.simulator.exchange import Body, Exchange
@@ -111,7 +112,9 @@ async def authorization(request: web.Request, handler: Handler) -> web.StreamRes
 
 async def health(request: web.Request) -> web.Response:
     exchange = request.app[SERVICE].exchange
-    return _respond({"status": "ok", "prices": exchange.source.description, "instruments": list(exchange.instruments)})
+    return _respond(
+        {"status": "ok", "version": __version__, "prices": exchange.source.description, "instruments": list(exchange.instruments)}
+    )
 
 
 async def accounts(request: web.Request) -> web.Response:
