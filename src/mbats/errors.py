@@ -28,9 +28,13 @@ from typing import ClassVar
 
 
 class MbatsError(Exception):
-    """Root of every error that MBATS raises on purpose; `exit_code` is what the command line ends with."""
+    """Root of every error that MBATS raises on purpose; `exit_code` is what the command line ends with.
+
+    `passing` says that the same thing may go well a little later, though nothing is changed.
+    """
 
     exit_code: ClassVar[int] = 2
+    passing: bool = False
 
 
 class ConfigError(MbatsError):
@@ -39,6 +43,8 @@ class ConfigError(MbatsError):
 
 class PlatformError(MbatsError):
     """A service of the platform cannot start, or does not answer."""
+
+    passing = True
 
 
 class UsageError(MbatsError):
@@ -134,3 +140,5 @@ class OandaRejected(OandaError):
 
 class OandaUnavailable(OandaError):
     """No answer, 429, 5xx, or an answer that cannot be read. A read may be tried again; an order's outcome is unknown."""
+
+    passing = True

@@ -79,6 +79,7 @@ def test_the_outcomes_as_json_stand_alone_on_stdout(mbats):
         "revised": 0,
         "unchanged": 0,
         "message": None,
+        "passing": False,
     }
     assert (bad["symbol"], bad["status"]) == ("XAU_USD", "failed")
 
@@ -90,8 +91,8 @@ def test_the_outcomes_as_json_stand_alone_on_stdout(mbats):
         (["--symbols", "EUR_USD", "--source", "onda"], "No source 'onda'. Did you mean 'oanda'?"),
         (["--symbols", ","], "Nothing to download"),
         (["--symbols", "EUR_USD", "--from", "soon"], "'soon' is no date"),
-        (["--symbols", "EUR_USD", "--from", "2020-02-01", "--to", "2020-01-01"], "--from must be before --to"),
-        (["--symbols", "EUR_USD", "--from", "2999-01-01"], "--from must be before --to and now"),
+        (["--symbols", "EUR_USD", "--from", "2020-02-01", "--to", "2020-01-01"], "The start must be before the end"),
+        (["--symbols", "EUR_USD", "--from", "2999-01-01"], "The start must be before the end and before now"),
         (["--symbols", "EUR_USD", "--workers", "0"], "0 is not in the range"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -314,6 +315,18 @@ def test_two_downloads_of_one_series_at_once_are_one(secmaster_db, source):
     assert [outcome.status for outcome in outcomes] == ["skipped", "ok"]
     assert outcomes[0].message == "It is being downloaded already."
     assert [run.granularity for run in runs(secmaster_db)] == ["D"]
+
+
+def test_told_to_wait_it_takes_up_a_series_where_another_download_ends(secmaster_db, source):
+    with ThreadPoolExecutor(1) as other:
+        with download_lock(secmaster_db, "EUR_USD", M1):
+            waiting = other.submit(update_bars, secmaster_db, source, [minutes()], wait=True)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1)
+        (outcome,) = waiting.result(timeout=60)
+
+    assert outcome.status == "ok"
+    assert outcome.inserted > 0
     [outcome] = update_bars(secmaster_db, source, [minutes()])
     assert outcome.status == "ok"
 

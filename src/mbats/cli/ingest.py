@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,10 +16,7 @@ from mbats.cli.moment import read_moment
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mbats.ingest.plan import BarRequest
-    from mbats.ingest.tickers import Problem
     from mbats.ingest.update import UpdateOutcome
-    from mbats.settings import Settings
 
 
 @click.command()
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--to", "end", callback=read_moment, help="Last moment, UTC, excluded. Default: now.")
 @click.option("--workers", type=click.IntRange(1, 8), default=4, show_default=True, help="Series downloaded at once.")
 @click.option("--reread", is_flag=True, help="Ask for all of the period again, to mend holes and find old revisions.")
+@click.option("--wait", is_flag=True, help="Wait for another process that downloads the same series, instead of skipping it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcomes as one object for programs.")
 def ingest(
     source_name: str,
@@ -39,6 +37,7 @@ def ingest(
     end: datetime | None,
     workers: int,
     reread: bool,
+    wait: bool,
     as_json: bool,
 ) -> None:
     """Download bars through the OANDA API into the securities master.
@@ -49,20 +48,24 @@ def ingest(
     """
     from rich.console import Console
 
+    from mbats.cli.granularity import read_granularity
     from mbats.cli.ingest_progress import show_progress
     from mbats.database import Database
     from mbats.ingest import open_source, update_bars
+    from mbats.ingest.wanted import wanted
     from mbats.settings import get_settings
 
     settings = get_settings()
-    requests, problems = _wanted(settings, symbols, granularity, start, end)
+    names = None if symbols is None else symbols.split(",")
+    length = read_granularity(granularity) if granularity else None
+    requests, problems = wanted(settings, symbols=names, granularity=length, start=start, end=end)
     console = Console(stderr=as_json)
     with (
         closing(Database(settings, "secmaster", "ingest")) as db,
         closing(open_source(source_name, settings)) as source,
         show_progress(console) as progress,
     ):
-        outcomes = update_bars(db, source, requests, workers=workers, progress=progress, reread=reread)
+        outcomes = update_bars(db, source, requests, workers=workers, progress=progress, reread=reread, wait=wait)
     if as_json:
         click.echo(json.dumps({"outcomes": [_plain(outcome) for outcome in outcomes], "problems": [str(p) for p in problems]}))
     else:
@@ -72,52 +75,6 @@ def ingest(
         click.echo(f"mbats: {line}", err=True)
     if problems or failed:
         sys.exit(1)
-
-
-def _wanted(
-    settings: Settings, symbols: str | None, granularity: str | None, start: datetime | None, end: datetime | None
-) -> tuple[list[BarRequest], list[Problem]]:
-    """What the options or the workbook ask for, and what in the workbook cannot be used. Raises UsageError when it is nothing."""
-    from dataclasses import replace
-
-    from mbats.cli.granularity import read_granularity
-    from mbats.errors import UsageError
-
-    length = read_granularity(granularity) if granularity else None
-    now = datetime.now(UTC)
-    if symbols is None:
-        listed, problems = _of_workbook(settings, now)
-        requests = [request for request in listed if length in (None, request.granularity)]
-    else:
-        requests, problems = _of_symbols(symbols, length, now), []
-    if not requests:
-        found = "; ".join(["Nothing to download: no symbol is asked for", *(str(problem).rstrip(".") for problem in problems)])
-        raise UsageError(f"{found}. Name some in interested_tickers.xlsx, or with --symbols EUR_USD,USD_JPY.")
-    requests = [replace(request, start=start or request.start, end=end) for request in requests]
-    for request in requests:
-        if request.start >= (end or now):
-            raise UsageError(
-                f"No bars can start in {request.start:%F %R} to {end or now:%F %R}. --from must be before --to and now."
-            )
-    return requests, problems
-
-
-def _of_workbook(settings: Settings, now: datetime) -> tuple[list[BarRequest], list[Problem]]:
-    from mbats.ingest.tickers import WORKBOOK, parse_tickers
-    from mbats.objectstore import ObjectStore
-
-    content = ObjectStore(settings).get(settings.s3_bucket_marketdata, WORKBOOK)
-    return parse_tickers(content, today=now.date())
-
-
-def _of_symbols(symbols: str, length: Any, now: datetime) -> list[BarRequest]:
-    from mbats.ingest.plan import BarRequest
-    from mbats.ingest.tickers import default_start
-    from mbats.market import Granularity
-
-    names = [name.strip().upper().replace("/", "_") for name in symbols.split(",") if name.strip()]
-    length = length or Granularity.D
-    return [BarRequest(name, length, default_start(length, now.date())) for name in names]
 
 
 def _plain(outcome: UpdateOutcome) -> dict[str, Any]:

@@ -26,12 +26,16 @@ from mbats.secmaster.record import finish_ingest_run, start_ingest_run
 from mbats.secmaster.series import StoredSeries, download_lock, retire_series, stored_series
 from mbats.secmaster.symbols import upsert_instruments
 
+WAIT = 0.5  # seconds between two looks at a series that another process is downloading
 SIMULATED = "simulator"  # the vendor whose bars make room for any other's
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateOutcome:
-    """What became of one request: bars stored by this update, and why it failed or was skipped."""
+    """What became of one request: bars stored by this update, and why it failed or was skipped.
+
+    `passing` says of one that failed that it may go well a little later.
+    """
 
     request: BarRequest
     status: Literal["ok", "failed", "skipped"] = "ok"
@@ -40,6 +44,7 @@ class UpdateOutcome:
     unchanged: int = 0
     seconds: float = 0.0
     message: str | None = None
+    passing: bool = False
 
 
 class Progress(Protocol):
@@ -72,12 +77,14 @@ def update_bars(
     workers: int = 4,
     progress: Progress | None = None,
     reread: bool = False,
+    wait: bool = False,
 ) -> list[UpdateOutcome]:
     """Store the complete bars that the requests ask for and that are not there yet; returns the outcomes in their order.
 
     A request that fails does not stop the others, and what it stored before stays. The newest stored bars are asked for
-    again, and those that the vendor has revised are replaced; with `reread`, all that are asked for. Raises MbatsError only
-    when none could go on: the source does not answer at the start, or the database is away.
+    again, and those that the vendor has revised are replaced; with `reread`, all that are asked for. A series that another
+    process is downloading is skipped; with `wait`, it is taken up where that one ends. Raises MbatsError only when none could
+    go on: the source does not answer at the start, or the database is away.
     """
     wanted = list(dict.fromkeys(requests))
     names = sorted({request.symbol for request in wanted})
@@ -85,7 +92,7 @@ def update_bars(
         # Asked for by a thread that downloads later: the connections of a client belong to threads.
         instruments = {found.name: found for found in downloads.submit(source.instruments, names).result()}
         offered = [] if len(instruments) == len(names) else downloads.submit(source.offered).result()
-        update = _Update(db, source, instruments, offered, downloads, progress or Silent(), reread)
+        update = _Update(db, source, instruments, offered, downloads, progress or Silent(), reread, wait)
         futures = [stores.submit(update.run, request) for request in wanted]
         try:
             return [future.result() for future in futures]
@@ -106,16 +113,24 @@ class _Update:
     downloads: ThreadPoolExecutor
     progress: Progress
     reread: bool
+    wait: bool
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self, request: BarRequest) -> UpdateOutcome:
         """Fulfil one request, alone on its series, and record how it went."""
-        with download_lock(self.db, request.symbol, request.granularity) as free:
-            outcome = (
-                self._recorded(request) if free else UpdateOutcome(request, "skipped", message="It is being downloaded already.")
-            )
+        outcome = self._alone(request)
+        while self.wait and outcome.status == "skipped":
+            if self.stop.wait(WAIT):
+                raise Stopped("The update was stopped while it waited for a download of the same series.")
+            outcome = self._alone(request)
         self.progress.finished(outcome)
         return outcome
+
+    def _alone(self, request: BarRequest) -> UpdateOutcome:
+        with download_lock(self.db, request.symbol, request.granularity) as free:
+            if free:
+                return self._recorded(request)
+        return UpdateOutcome(request, "skipped", message="It is being downloaded already.")
 
     def _recorded(self, request: BarRequest) -> UpdateOutcome:
         began = time.monotonic()
@@ -140,7 +155,8 @@ class _Update:
         finish_ingest_run(self.db, run_id, status=status, error=message, **totals)
         if failure is not None and not isinstance(failure, MbatsError):
             raise failure
-        return UpdateOutcome(request, status, **totals, seconds=time.monotonic() - began, message=message)
+        passing = failure is not None and failure.passing
+        return UpdateOutcome(request, status, **totals, seconds=time.monotonic() - began, message=message, passing=passing)
 
     def _stored_pages(self, request: BarRequest) -> Iterator[UpsertCount]:
         """Store page after page, while the next one is being downloaded; yields what became of each."""
