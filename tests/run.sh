@@ -33,7 +33,7 @@ install_tools() {
 
 check_shell_scripts() {
     command -v shellcheck >/dev/null || return 0
-    shellcheck starter_script.sh tests/run.sh .ci/run
+    shellcheck starter_script.sh tests/run.sh .ci/run tests/stack/engine/*.sh tests/stack/engine/*/*.sh
 }
 
 step() {

@@ -10,16 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from browser import CHROMIUM, chromium
+from playwright.sync_api import Browser, Page
 
 from mbats.riskdb.records import Equity
 from mbats.trading.report import render_report
-
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 
 BUSY = 2  # other tests may have the cores
 
@@ -33,10 +28,8 @@ ALL_DRAWN = """() => [...document.querySelectorAll(".chart")]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Opened:
