@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import boto3
 import psycopg2
 import requests
-import websocket
 from botocore.config import Config
 from stack.substrate import Substrate
 
@@ -176,6 +175,8 @@ class Jupyter:
             self.ask("DELETE", f"/kernels/{kernel}")
 
     def _run(self, kernel: str, code: str, timeout: float) -> str:
+        import websocket  # imported here: it comes with Jupyter, and these tests are collected where that is not installed
+
         address = f"{self.url.replace('http', 'ws', 1)}/api/kernels/{kernel}/channels"
         header = [f"{name}: {value}" for name, value in self._header.items()]
         message = uuid.uuid4().hex
