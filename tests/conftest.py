@@ -28,6 +28,8 @@ from mbats.platform.postgres import init_cluster, server_command
 from mbats.settings import PROJECT_ROOT, Role, Settings, load_settings
 
 DATABASE_NUMBERS = count(1)
+LONG = ("services/test_airflow", "platform/test_platform", "services/", "backup/", "dags/", "platform/", "ingest/test_kill")
+SERVER_FOLDERS = ("tests/services/", "tests/backup/", "tests/dags/")
 SERVER_FIXTURES = {"postgres_server", "store_settings", "platform", "ordinary"}
 
 # How fast a machine is says nothing about the code: on a busy one these two checks of hypothesis fail by themselves.
@@ -42,9 +44,16 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_report_header() -> str | None:
+    return None if os.environ.get("MBATS_STACK") else "tests/stack: left out; MBATS_STACK=native or docker runs it"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest files first, so that no worker is left with one of them alone at the end.
+    items.sort(key=lambda item: next((place for place, part in enumerate(LONG) if part in item.nodeid), len(LONG)))
     for item in items:
-        if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
+        starts_one = any(folder in item.nodeid for folder in SERVER_FOLDERS)
+        if starts_one or SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
 
 

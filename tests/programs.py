@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -11,19 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from free_ports import free_ports
 from platforms import alive, eventually, family
 
 from mbats.database import wait_for_server
 from mbats.errors import MbatsError
 from mbats.logins import bootstrap_databases
 from mbats.platform.launch import launch_command
-from mbats.platform.ports import is_free
 from mbats.platform.postgres import init_cluster
 from mbats.platform.program import Program
 from mbats.platform.secret_files import ensure_secrets
 from mbats.platform.service import Service
 from mbats.platform.services import services
-from mbats.platform.weed import GRPC
 from mbats.settings import Settings, load_settings
 
 
@@ -94,7 +92,7 @@ class RunningProgram:
 def new_platform(home: Path, **chosen: object) -> Settings:
     """The settings of a platform in this folder: free ports, secrets made, nothing started. Processes find it by MBATS_HOME."""
     home.mkdir(parents=True, exist_ok=True)
-    free = (port for port in range(random.randrange(20_000, 40_000), 50_000) if is_free(port) and is_free(port + GRPC))
+    free = free_ports()
     ports = {need.setting: next(free) for service in services(load_settings(home=home)) for need in service.ports}
     lines = [f"MBATS_{name.upper()}={value}\n" for name, value in (ports | chosen).items()]
     (home / "platform.env").write_text("".join(lines))

@@ -12,7 +12,7 @@ main() {
     step "format" "$bin/ruff" format --check
     step "types" "$bin/mypy"
     step "imports" "$bin/lint-imports"
-    step "tests" "$bin/pytest" -n 2 --dist loadfile "$@"
+    step "tests" "$bin/pytest" -n 2 --dist loadfile --no-loadscope-reorder --durations 15 "$@"
     printf '\nAll checks passed in %d min %02d s.\n' $((SECONDS / 60)) $((SECONDS % 60))
 }
 

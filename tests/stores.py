@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import secrets
 import subprocess
@@ -10,12 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from free_ports import free_ports
 from pydantic import SecretStr
 
 from mbats.errors import PlatformError
 from mbats.platform import weed
 from mbats.platform.buckets import prepare_store
-from mbats.platform.ports import is_free
 from mbats.platform.services import services
 from mbats.settings import Settings
 
@@ -23,7 +22,7 @@ from mbats.settings import Settings
 @contextmanager
 def running_store(settings: Settings) -> Iterator[Settings]:
     """Run the store on free ports, with its buckets and sample files; yields the settings that reach it."""
-    free = (port for port in range(random.randrange(20_000, 40_000), 50_000) if is_free(port) and is_free(port + weed.GRPC))
+    free = free_ports()
     ports = {need.setting: next(free) for need in weed.PORTS}
     keys = {
         name: getattr(settings, name) or SecretStr(secrets.token_urlsafe(16))

@@ -21,7 +21,9 @@ def silent(line: str) -> None: ...
 
 
 def unfinished(platform) -> list:
-    return platform.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE '%_restoring'")
+    own = (platform.settings.postgres_secmaster_database, platform.settings.postgres_risk_database)
+    listed = ", ".join(f"'{name}_restoring'" for name in own)
+    return platform.sql("postgres", f"SELECT datname FROM pg_database WHERE datname IN ({listed})")
 
 
 def test_a_dump_that_is_not_what_was_written_is_refused_before_anything_is_changed(platform):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
 import pytest
+from free_ports import first_of_many
 from platforms import Platform
 
 
@@ -13,7 +13,7 @@ from platforms import Platform
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform that is up, shared by the tests of a module: each leaves it up."""
     platform = Platform(tmp_path_factory.mktemp("platform") / "state of one")
-    platform.prefer_ports(random.randrange(20_000, 30_000, 100))
+    platform.prefer_ports(first_of_many())
     first = platform.mbats("up")
     (platform.home / "first start").write_text(first.stdout)
     assert first.returncode == 0, first.stdout

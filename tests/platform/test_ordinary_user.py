@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from free_ports import first_of_many
 from platforms import SERVICES, Platform, eventually, family
 
 import mbats
@@ -34,7 +34,7 @@ def ordinary() -> Iterator[Platform]:
     try:
         python = environment_of_its_own(folder / "venv", as_nobody)
         platform = Platform(folder / "home", python=(*as_nobody, python), extra={"HOME": str(folder)})
-        platform.prefer_ports(random.randrange(20_000, 30_000, 100))
+        platform.prefer_ports(first_of_many())
         for path in (platform.home, platform.home / "platform.env"):
             os.chown(path, NOBODY, NOBODY)
         first = platform.mbats("up")

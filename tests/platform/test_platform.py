@@ -23,6 +23,7 @@ from mbats.platform.ports import is_free
 from mbats.platform.secret_files import MADE
 from mbats.platform.services import services
 from mbats.platform.supervisor import Supervisor
+from mbats.settings import PROJECT_ROOT
 
 
 @pytest.fixture
@@ -391,3 +392,26 @@ def test_stale_files_of_a_platform_that_was_copied_do_not_block_its_start(platfo
 
 def _since_last_start(log: Path) -> str:
     return log.read_text().rpartition("starting PostgreSQL")[2]
+
+
+def test_the_start_after_an_upgrade_migrates_and_starts_everything_anew(other, tmp_path):
+    root = tmp_path / "checkout"
+    for folder in ("db", "minio"):
+        shutil.copytree(PROJECT_ROOT / folder, root / folder)
+    shutil.copy(PROJECT_ROOT / "uv.lock", root)
+    assert other.mbats("up", MBATS_ROOT=str(root)).returncode == 0
+    before = other.status()
+    newest = max(script.stem[:4] for script in (root / "db" / "risk" / "versions").glob("0*.py"))
+    (root / "db" / "risk" / "versions" / "9999_next.py").write_text(
+        f"from alembic import op\nrevision, down_revision = '9999', '{newest}'\n"
+        "def upgrade():\n    op.execute('CREATE TABLE of_the_next_version (x int)')\n"
+    )
+    with (root / "uv.lock").open("a") as lock:
+        lock.write("# other packages\n")
+
+    done = other.mbats("up", MBATS_ROOT=str(root))
+
+    assert done.returncode == 0, done.stdout
+    assert "Tables of risk: migrated." in done.stdout and "Tables of secmaster: up to date, skipped." in done.stdout
+    assert "with the new configuration" in done.stdout
+    assert [name for name, service in other.status().items() if service.pid == before[name].pid] == []

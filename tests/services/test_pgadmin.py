@@ -169,8 +169,9 @@ def test_a_person_finds_both_databases_in_the_tree_and_asks_one_of_them_somethin
             page.wait_for_timeout(100)
         [tool] = tools
         tool.locator("button[data-label='Execute script']:not([disabled])").wait_for()
+        tool.locator(".cm-content").first.click()
         page.keyboard.type("SELECT abbrev, name FROM exchange")
-        page.keyboard.press("F5")
+        tool.locator("button[data-label='Execute script']").click()
         tool.get_by_text("Foreign exchange, over the counter").wait_for()
         visit.look("pgadmin-query")
 

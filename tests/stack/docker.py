@@ -24,8 +24,6 @@ BUILD_TIMEOUT = 3600.0
 START_TIMEOUT = 900.0
 AGAIN = 60.0  # seconds in which the engine must have started what was killed
 
-# Services in the order in which they are built: each finds the layers that it shares with the one before.
-BUILT = ("secrets", "mlflow", "airflow-prepare", "jupyter", "superset-prepare", "pgadmin-prepare")
 # Those whose name in the compose file is another one.
 CONTAINERS = {"s3": "minio", "airflow": "airflow-apiserver"}
 # The port inside each container, and the variable of the one at which it is published.
@@ -68,8 +66,7 @@ class DockerStack:
         self._copy_project()
         self._choose_ports()
         self.prepare_images()
-        self.build()
-        self.up()
+        self.run_starter_script()
 
     def find_engine(self) -> None:
         """An engine and Compose, started and installed where there is none."""
@@ -85,12 +82,13 @@ class DockerStack:
             print("MinIO's image cannot be had here; SeaweedFS takes its place.")
             self._write_settings(COMPOSE_FILE=STORE_OVERRIDE)
 
-    def build(self) -> None:
-        """Build every image, one after the other, and print how long each took."""
-        for service in BUILT:
-            start = time.monotonic()
-            self.compose("build", service, timeout=BUILD_TIMEOUT)
-            print(f"Image of {service}: {time.monotonic() - start:.0f} s")
+    def run_starter_script(self) -> None:
+        """The one command, as a user gives it; prints what it said."""
+        compose = Path(self._engine["COMPOSE"].split()[0]).parent
+        path = {"PATH": f"{compose}:{os.environ['PATH']}", "MBATS_HOME": str(self.home / ".mbats")}
+        script = [str(self.home / "starter_script.sh"), "--docker"]
+        print(_run(script, timeout=BUILD_TIMEOUT, environment=self._environment() | path).stdout)
+        self.wait_well(timeout=START_TIMEOUT)
 
     def up(self, **settings: str) -> str:
         self._write_settings(**settings)

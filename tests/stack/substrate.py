@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ class Substrate(Protocol):
     """A platform that can be used, hurt and looked at. Services have the names of SERVICES; `airflow` is its API server."""
 
     name: str
+    borrowed: bool  # it ran before the tests, holds what its user put there, and goes on running
 
     def start(self) -> None:
         """Bring it up from nothing, until every service is well. Raises AssertionError with what was said."""
@@ -101,6 +103,9 @@ class NativeSubstrate:
 
     def start(self) -> None:
         if self.borrowed:
+            # What its own checkout installed: another one's commands would start every service anew, from there.
+            python = psutil.Process(self.platform.supervisor_pid()).cmdline()[0]
+            self.platform = replace(self.platform, python=(python,))
             return
         self.platform.prefer_ports(FIRST_PORT)
         self.up()

@@ -29,6 +29,8 @@ DATABASE = "airflow"
 DAY = 86_400
 MANY = 1000
 PREPARE_TIMEOUT = 600.0
+# What no task asks about.
+NOT_READ = ("superset_", "jupyter_", "pgadmin_", "services", "min_free_", "start_timeout_", "public_addresses")
 FORMER_KEYS = "fernet_keys"
 
 # The name of each component in Airflow's report of its health, and in its own command line.
@@ -105,7 +107,7 @@ def _admin_password(settings: Settings, name: str) -> list[Path]:
 
 def _environment(settings: Settings, folder: Path) -> dict[str, str]:
     """What the components, and the tasks that they start, see of this platform."""
-    return plain_environment(settings) | {
+    return plain_environment(settings, without=NOT_READ) | {
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW_CONFIG": str(folder / "airflow.cfg"),
         "MBATS_SECRETS_DIR": str(settings.secrets_dir),

@@ -39,7 +39,10 @@ def rotate_secret(settings: Settings, name: str, say: Say) -> None:
     else:
         write_private(file, value)
     readers = ", ".join(services_that_read(secret)) or "commands alone"
-    say(f"{file}: new value, read by {readers}. ./starter_script.sh passes it on; what runs has the old one till then.")
+    say(
+        f"{file}: new value, read by {readers}. ./starter_script.sh passes it on; services have the old one till then, and "
+        "tasks that begin meanwhile may be refused."
+    )
 
 
 def finish_rotation(settings: Settings, say: Say, *, timeout: float) -> None:

@@ -66,13 +66,19 @@ def stamp(*files: Path) -> str:
     return str(max(file.stat().st_mtime_ns for file in files))
 
 
-def plain_environment(settings: Settings) -> dict[str, str]:
-    """The settings that differ from their defaults, as variables for a service that reads them. Secrets are files."""
+def plain_environment(settings: Settings, *, without: tuple[str, ...] = ()) -> dict[str, str]:
+    """The settings that differ from their defaults, as variables for a service that reads them. Secrets are files.
+
+    `without` leaves out those whose names begin so: what a service does not read need not restart it.
+    """
     fields = type(settings).model_fields
     chosen = {
         f"MBATS_{name.upper()}": str(value)
         for name in fields
-        if (value := getattr(settings, name)) is not None and not isinstance(value, SecretStr) and value != fields[name].default
+        if (value := getattr(settings, name)) is not None
+        and not isinstance(value, SecretStr)
+        and value != fields[name].default
+        and not name.startswith(without)
     }
     return chosen | {"MBATS_HOME": str(settings.home), "MBATS_ROOT": str(settings.root)}
 
