@@ -30,6 +30,7 @@ def main() -> None:
     options = _parse()
     _tell_mlflow(options)
     _bring_tables_up_to_date(options.backend_store_uri)
+    _keep_clients_from_the_store()  # before the application is imported, which keeps what it finds
     uvicorn.run(
         _application(_secret_key()),
         host=options.host,
@@ -78,6 +79,23 @@ def _bring_tables_up_to_date(uri: str) -> None:
     finally:
         engine.dispose()
     initialize_backend_stores(uri, uri, "mlflow-artifacts:/")
+
+
+def _keep_clients_from_the_store() -> None:
+    """Tell clients that artifacts come and go through this server, of any size.
+
+    MLflow sends them to the S3 store with signed addresses, under the name by which the server knows it; a client on the
+    other side of the containers' network does not, and waits for minutes.
+    """
+    from mlflow.server import handlers
+    from mlflow.utils import server_info
+
+    of_mlflow = handlers.build_server_info_payload
+    through_here = {
+        server_info.SERVER_INFO_MULTIPART_UPLOADS_ENABLED: False,
+        server_info.SERVER_INFO_MULTIPART_DOWNLOADS_ENABLED: False,
+    }
+    handlers.build_server_info_payload = lambda: of_mlflow() | through_here
 
 
 def _application(secret_key: str) -> object:

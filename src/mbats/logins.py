@@ -87,7 +87,8 @@ def bootstrap_databases(settings: Settings) -> list[str]:
         for database, role in service_databases(settings).items():
             if create_database(cursor, settings, database, owner=role, visitors={"backup": "CONNECT"}):
                 done.append(f"database {database}")
-        if settings.postgres_managed:  # the databases that came with a server of somebody else are not ours to close
+        if settings.postgres_managed or settings.postgres_dedicated:
+            # Of a server of somebody else, the databases that came with it are not ours to close.
             cursor.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
         for role, home in homes.items():
             if role not in created and not _password_is_right(settings, role, home):

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     postgres_host: str = "127.0.0.1"
     postgres_port: int = Field(5432, ge=1, le=65535)
     postgres_managed: bool = True
+    postgres_dedicated: bool = False
     postgres_bin: Path | None = None
     postgres_secmaster_database: str = "secmaster"
     postgres_risk_database: str = "risk"

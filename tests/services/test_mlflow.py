@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
+from mlflow.utils.server_info import SERVER_INFO_MULTIPART_DOWNLOADS_ENABLED, SERVER_INFO_MULTIPART_UPLOADS_ENABLED
 from programs import RunningProgram, new_platform, running, running_postgres, visible_text
 
 from mbats.platform.buckets import prepare_store
@@ -135,6 +136,16 @@ def test_a_client_without_keys_of_the_store_logs_a_model_and_loads_it_again(sett
     )
     keys = [item["Key"] for item in store.list_objects_v2(Bucket=settings.s3_bucket_mlflow)["Contents"]]
     assert any(key.endswith("python_model.pkl") for key in keys)
+
+
+def test_clients_are_not_sent_to_the_store_whose_name_they_may_not_know(settings: Settings, server: RunningProgram) -> None:
+    with urllib.request.urlopen(f"{settings.mlflow_url}/api/3.0/mlflow/server-info", timeout=30) as answer:
+        told = json.load(answer)
+
+    assert {name: value for name, value in told.items() if "multipart" in name} == {
+        SERVER_INFO_MULTIPART_UPLOADS_ENABLED: False,
+        SERVER_INFO_MULTIPART_DOWNLOADS_ENABLED: False,
+    }
 
 
 def test_no_secret_can_be_read_from_its_process_or_log(settings: Settings, server: RunningProgram) -> None:

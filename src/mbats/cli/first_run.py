@@ -147,16 +147,19 @@ def _print_results(risk: Database, reports: dict[int, Path]) -> None:
 def _print_next_steps(settings: Settings, reports: dict[int, Path]) -> None:
     from mbats.cli.platform import print_logins
 
-    program = Path(sys.executable).parent / "mbats"
+    # What is at a path of a container is at none of the machine's.
+    contained = bool(settings.public_addresses)
+    program = "docker compose run --rm tools mbats" if contained else Path(sys.executable).parent / "mbats"
     if settings.oanda_environment == "simulator":
         click.echo("The prices are the simulator's: ECB rates with simulated intraday, and no one's quotes.")
     click.echo("\nLook next")
+    if not contained:
+        click.echo(f"  file://{min(reports.values())}\n      the first report, in a browser")
     for line, purpose in (
-        (f"file://{min(reports.values())}", "the first report, in a browser"),
         (f"{program} runs", "all runs"),
         (f"{program} coverage", "the bars that are stored, and their gaps"),
         (f"{program} backtest sma_cross --symbols EUR_USD --param fast=10", "another run"),
-        (str(settings.strategies_dir / "_template.py"), "copy it to write a strategy"),
+        ("strategies/_template.py", "copy it to write a strategy"),
     ):
         click.echo(f"  {line}\n      {purpose}")
     click.echo("")
