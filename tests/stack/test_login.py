@@ -18,7 +18,7 @@ PAINTED = """canvas => {
 
 def log_in(visit: Visit, address: str, **form: str) -> None:
     """Open the address and send the form that it shows: names of fields, and what is typed into them."""
-    visit.page.goto(address)
+    visit.page.goto(address, wait_until="networkidle")  # a form that its script has not taken over yet loses what is typed
     fields = {name: visit.page.locator(f"input[name={name}], input#{name}").first for name in form}
     for name, field in fields.items():
         field.fill(form[name])
