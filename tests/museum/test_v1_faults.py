@@ -1,12 +1,14 @@
-"""The fault museum: each fault of the 2020 version that the research loop can meet, by its number, so that nobody brings it back.
+"""The fault museum: each fault of the 2020 version that what is built can meet, by its number, so that nobody brings it back.
 
-Faults 2, 3 (labels, splits), 11, 12 (live trading), 16 and 17 (Airflow, images) stand with the parts that they belong to.
+Faults 2, 3 (labels, splits), 11 and 12 (live trading) stand with the parts that they belong to.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -15,6 +17,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import sqlalchemy as sa
+import yaml
 from fakes import TOKEN, FakeOanda, candle, fake_bars
 from pydantic import SecretStr
 from runs import instrument, run, strategy
@@ -243,3 +246,34 @@ def test_fault_15_the_command_ends_with_failure_when_a_symbol_has_failed(secmast
     assert done.returncode == 1
     assert "EUR_UDS" in done.stderr
     assert len(load_bars(secmaster_db, "EUR_USD", Granularity.D, start=START, end=END)) == 50
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT_ROOT / "airflow" / "dags").glob("*.py")), ids=lambda file: file.stem)
+def test_fault_16_a_dag_file_speaks_to_no_store_while_it_is_parsed(file):
+    imported = set()
+    for line in ast.parse(file.read_text()).body:  # what stands in a task is imported when the task runs
+        imported |= {name.name for name in line.names} if isinstance(line, ast.Import) else set()
+        imported |= {str(line.module)} if isinstance(line, ast.ImportFrom) else set()
+
+    assert not [name for name in imported if name.split(".")[0] not in ("__future__", "airflow", "datetime", "typing")]
+
+
+COMPOSE = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text())["services"]
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_fault_17_every_image_is_pinned_or_built_here_and_none_is_abandoned(name):
+    image = COMPOSE[name]["image"]
+    default = image.partition(":-")[2].removesuffix("}") if image.startswith("${MBATS_") else image
+
+    assert default.endswith(":local") or re.search(r":[^:/]*\d+\.\d+|:RELEASE\.", default), default
+    assert not default.startswith("minio/minio"), "it was deleted from its registry"
+
+
+@pytest.mark.parametrize("name", [name for name, service in COMPOSE.items() if service.get("ports")])
+def test_fault_17_what_is_published_is_looked_after_and_for_this_machine_alone(name):
+    service = COMPOSE[name]
+
+    assert service["healthcheck"]["test"]
+    assert service["restart"] == "unless-stopped"
+    assert all(str(port).startswith("127.0.0.1:") for port in service["ports"])
