@@ -6,8 +6,6 @@ A restart of any of them, or of PostgreSQL, loses no task: `airflow/run.py` says
 
 from __future__ import annotations
 
-import configparser
-import io
 import json
 import os
 import signal
@@ -19,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mbats.errors import PlatformError
-from mbats.platform.files import private_folder, write_private
+from mbats.platform.files import ini, passfile, private_folder, write_private
 from mbats.platform.ports import PortNeed
 from mbats.platform.program import Program
 from mbats.platform.service import CHECK_TIMEOUT, LOOPBACK, Say, Service, ask_json, plain_environment, stamp
@@ -118,9 +116,8 @@ def _environment(settings: Settings, folder: Path) -> dict[str, str]:
 def _write_config(settings: Settings) -> Path:
     """Write the files of Airflow's folder, which hold secrets and are private. Raises ConfigError when a secret is missing."""
     folder = private_folder(settings.home / "airflow")
-    password = settings.postgres_password("airflow").get_secret_value().replace("\\", "\\\\").replace(":", "\\:")
-    write_private(folder / "pgpass", f"*:*:*:*:{password}\n")
-    write_private(folder / "airflow.cfg", _ini(_configuration(settings, folder)))
+    write_private(folder / "pgpass", passfile(settings.postgres_password("airflow")))
+    write_private(folder / "airflow.cfg", ini(_configuration(settings, folder)))
     return folder
 
 
@@ -211,15 +208,6 @@ def _fernet_keys(settings: Settings, folder: Path) -> list[str]:
     keys = [key, *(former for former in known if former != key)]
     write_private(file, "\n".join(keys) + "\n")
     return keys
-
-
-def _ini(sections: dict[str, dict[str, object]]) -> str:
-    config = configparser.ConfigParser(interpolation=None)
-    for title, values in sections.items():
-        config[title] = {key: str(value).replace("%", "%%") for key, value in values.items()}
-    text = io.StringIO()
-    config.write(text)
-    return text.getvalue()
 
 
 def _prepare(settings: Settings, say: Say) -> None:

@@ -19,7 +19,7 @@ from typing import IO
 from mbats.database import CONNECT_TIMEOUT, login
 from mbats.errors import PlatformError
 from mbats.objectstore import Stream
-from mbats.platform.files import private_folder, write_private
+from mbats.platform.files import passfile, private_folder, write_private
 from mbats.platform.launch import launch_command
 from mbats.platform.postgres import binary_dir
 from mbats.settings import Role, Settings
@@ -133,11 +133,9 @@ def _command(settings: Settings, program: Path, role: Role, database: str) -> Se
 
 
 def _environment(settings: Settings, role: Role) -> dict[str, str]:
-    password = settings.postgres_password(role).get_secret_value()
-    fields = (settings.postgres_host, str(settings.postgres_port), settings.postgres_user(role), password)
-    host, port, user, secret = (field.replace("\\", "\\\\").replace(":", "\\:") for field in fields)
+    host, port, user = settings.postgres_host, str(settings.postgres_port), settings.postgres_user(role)
     file = private_folder(settings.home / FOLDER) / f"pgpass-{role}"
-    write_private(file, f"{host}:{port}:*:{user}:{secret}\n")
+    write_private(file, passfile(settings.postgres_password(role), host=host, port=port, user=user))
     return {
         "PATH": os.defpath,
         "LC_ALL": "C.UTF-8",

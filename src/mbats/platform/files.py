@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import configparser
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from pydantic import SecretStr
 
 from mbats.errors import PlatformError
 
@@ -45,6 +49,22 @@ def write_private(path: Path, content: str) -> bool:
         Path(unfinished).unlink(missing_ok=True)
         raise
     return True
+
+
+def passfile(password: SecretStr, *, host: str = "*", port: str = "*", user: str = "*") -> str:
+    """The content of a file from which libpq takes this password, for every database of this server and login, or of any."""
+    fields = (host, port, "*", user, password.get_secret_value())
+    return ":".join(field.replace("\\", "\\\\").replace(":", "\\:") for field in fields) + "\n"
+
+
+def ini(sections: Mapping[str, Mapping[str, object]]) -> str:
+    """The text of a configuration file for a program that reads it with configparser and its interpolation."""
+    config = configparser.ConfigParser(interpolation=None)
+    for title, values in sections.items():
+        config[title] = {key: str(value).replace("%", "%%") for key, value in values.items()}
+    text = io.StringIO()
+    config.write(text)
+    return text.getvalue()
 
 
 def socket_folder(home: Path) -> Path:
@@ -97,4 +117,4 @@ def only_one(home: Path) -> Iterator[None]:
         yield
 
 
-__all__ = ["only_one", "private_folder", "remove_socket_folder", "socket_folder", "write_private"]
+__all__ = ["ini", "only_one", "passfile", "private_folder", "remove_socket_folder", "socket_folder", "write_private"]

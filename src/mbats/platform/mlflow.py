@@ -12,13 +12,11 @@ sees it. What the secret says is the admin's password from the next start on, wh
 from __future__ import annotations
 
 import base64
-import configparser
-import io
 import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from mbats.platform.files import private_folder, write_private
+from mbats.platform.files import ini, passfile, private_folder, write_private
 from mbats.platform.ports import PortNeed
 from mbats.platform.program import Program
 from mbats.platform.service import LOOPBACK, Service, ask, stamp
@@ -71,13 +69,12 @@ def _program(settings: Settings) -> Program:
 
 def _write_config(settings: Settings, folder: Path) -> tuple[Path, ...]:
     """Write the files with the secrets, each private. Raises ConfigError when a secret is missing."""
-    names = ("postgres_mlflow_password", "mlflow_password", "mlflow_secret_key")
-    database, password, key = (settings.required_secret(name).get_secret_value() for name in names)
+    password, key = (settings.required_secret(name).get_secret_value() for name in ("mlflow_password", "mlflow_secret_key"))
     access, secret = (value.get_secret_value() for value in settings.s3_keys("mlflow"))
     contents = {
-        "pgpass": f"*:*:*:*:{_escaped(database)}\n",
+        "pgpass": passfile(settings.postgres_password("mlflow")),
         "s3_credentials": f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n",
-        "auth.ini": _ini(
+        "auth.ini": ini(
             {
                 "mlflow": {
                     "default_permission": "NO_PERMISSIONS",  # a user sees what is theirs or was given to them
@@ -114,20 +111,6 @@ def _allowed_origins(settings: Settings) -> list[str]:
 
 def _listed(value: str) -> list[str]:
     return [part for part in value.replace(" ", "").split(",") if part]
-
-
-def _escaped(password: str) -> str:
-    """A password as a field of a pgpass file."""
-    return password.replace("\\", "\\\\").replace(":", "\\:")
-
-
-def _ini(sections: dict[str, dict[str, str]]) -> str:
-    config = configparser.ConfigParser(interpolation=None)
-    for title, values in sections.items():
-        config[title] = {key: value.replace("%", "%%") for key, value in values.items()}
-    text = io.StringIO()
-    config.write(text)
-    return text.getvalue()
 
 
 def _check(settings: Settings) -> str:
