@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import json
 import logging
 import os
 import sys
@@ -20,6 +21,15 @@ from pathlib import Path
 
 import uvicorn  # before MLflow, which checks the hosts of requests only where it sees that it is served
 
+# What a browser that has never been here finds chosen: the pages for who trains models, which show the registry, where otherwise
+# those for who writes prompts would be, which do not.
+CHOSEN = {
+    "mlflow.workflowType_v1": "machine_learning",
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,
+    "mlflow.settings.telemetry.enabled_v1": False,
+    "mlflow.telemetry.info.alert.dismissed_v1": True,
+}
+HIDDEN = "[data-assistant-ui] { display: none !important }"
 STOP_SECONDS = 5  # for requests that are under way; more than that a client must repeat
 
 log = logging.getLogger("mlflow.mbats")
@@ -31,6 +41,8 @@ def main() -> None:
     _tell_mlflow(options)
     _bring_tables_up_to_date(options.backend_store_uri)
     _keep_clients_from_the_store()  # before the application is imported, which keeps what it finds
+    _send_the_assistant_home()
+    _open_at_the_models()
     uvicorn.run(
         _application(_secret_key()),
         host=options.host,
@@ -96,6 +108,24 @@ def _keep_clients_from_the_store() -> None:
         server_info.SERVER_INFO_MULTIPART_DOWNLOADS_ENABLED: False,
     }
     handlers.build_server_info_payload = lambda: of_mlflow() | through_here
+
+
+def _send_the_assistant_home() -> None:
+    """Leave out MLflow's assistant, which opens over the page unasked and runs commands on the server's machine."""
+    from fastapi import APIRouter
+    from mlflow.server import fastapi_app
+
+    fastapi_app.assistant_router = APIRouter()
+
+
+def _open_at_the_models() -> None:
+    from flask import Response
+    from mlflow.server import app
+
+    script = f"for (const [k, v] of Object.entries({json.dumps(CHOSEN)})) localStorage[k] ??= JSON.stringify(v)"
+    ours = f"<head><script>{script}</script><style>{HIDDEN}</style>"
+    page = Path(str(app.static_folder), "index.html").read_text().replace("<head>", ours, 1)
+    app.view_functions["serve"] = lambda: Response(page, mimetype="text/html")
 
 
 def _application(secret_key: str) -> object:

@@ -23,6 +23,7 @@ c.ServerApp.allow_root = os.geteuid() == 0  # it warns who runs it as root; whoe
 # who may run Python here may read what its user may read.
 c.ServerApp.root_dir = str(_settings.root)
 c.FileContentsManager.preferred_dir = str(_settings.root / "notebooks")
+c.FileContentsManager.hide_globs = ["__pycache__", "*.pyc", "*~", "Dockerfile", "jupyter_server_config.py"]  # not the user's work
 
 # Nothing is asked of the internet.
 c.LabApp.news_url = None

@@ -9,6 +9,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from pydantic import SecretStr
 
 from mbats.platform.buckets import prepare_identities
 from mbats.platform.s3_identities import s3_identities
@@ -70,10 +71,14 @@ class FakeMinioAdmin:
         self.granted: dict[str, str] = {}
 
     def user_list(self) -> str:
-        return json.dumps({user: {"status": "enabled"} for user in self.users})
+        return json.dumps({user: {"status": "enabled", "policyName": self.granted.get(user)} for user in self.users})
 
     def user_add(self, access_key: str, secret_key: str) -> str:
         self.users[access_key] = secret_key
+        return ""
+
+    def user_remove(self, access_key: str) -> str:
+        del self.users[access_key]
         return ""
 
     def policy_add(self, policy_name: str, policy_file: None = None, policy: dict[str, Any] | None = None) -> str:
@@ -107,3 +112,16 @@ def test_on_minio_each_identity_is_a_user_with_a_policy_for_its_own_buckets(stor
         assert named == OWN[identity.name]
         actions = {action for part in policy["Statement"] for action in part["Action"]}
         assert not [action for action in actions if "*" in action or action in ("s3:DeleteBucket", "s3:CreateBucket")]
+
+
+def test_on_minio_an_access_key_that_was_replaced_opens_nothing_any_more(store_settings):
+    admin = FakeMinioAdmin()
+    said: list[str] = []
+    prepare_identities(admin, store_settings, said.append)
+    admin.user_add("somebody-else", "secret")
+    replaced = store_settings.s3_mlflow_access_key.get_secret_value()
+
+    prepare_identities(admin, store_settings.model_copy(update={"s3_mlflow_access_key": SecretStr("another")}), said.append)
+
+    assert said[1:] == ["S3 store: made identities mlflow.", "S3 store: removed the former access keys of mlflow."]
+    assert replaced not in admin.users and {"another", "somebody-else"} <= set(admin.users)

@@ -98,6 +98,11 @@ def test_nobody_enters_without_the_password(settings: Settings, server: RunningP
     assert status(settings, SEARCH, password=password(settings)) == 200
 
 
+def test_nobody_is_offered_an_assistant_that_runs_commands_here(settings: Settings, server: RunningProgram) -> None:
+    for path in ("config", "sessions", "message"):
+        assert status(settings, f"/ajax-api/3.0/mlflow/assistant/{path}", password=password(settings)) == 404
+
+
 def test_a_page_of_a_stranger_can_use_neither_its_name_nor_its_origin(settings: Settings, server: RunningProgram) -> None:
     known = password(settings)
 

