@@ -17,10 +17,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mbats.market import to_us
 from mbats.oanda.parse import parse_candles
-from mbats.simulator.exchange import Exchange
+from mbats.simulator.market import Market
+from mbats.simulator.queries import read_candle_query
 from mbats.simulator.sample import SampleMarket
-from mbats.simulator.wire import TimeFormat, encode
+from mbats.simulator.wire import TimeFormat, candles_body, encode
 
 TRIES = 5
 YEAR = np.datetime64("2023-01-01T00:00:00", "us"), np.datetime64("2024-01-01T00:00:00", "us")
@@ -39,12 +41,15 @@ def best(work: Callable[[], object]) -> float:
 
 
 def main() -> int:
-    exchange = Exchange(SampleMarket(1))
+    market = Market(SampleMarket(1))
+    listed, now = market.instruments["EUR_USD"], to_us(NOW)
     gc.collect()
     gc.freeze()  # as the simulator does when it starts
 
     def page() -> bytes:
-        return encode(exchange.candles_body("EUR_USD", PAGE, TimeFormat.RFC3339, np.datetime64(NOW.replace(tzinfo=None), "us")))
+        asked = read_candle_query(listed.name, PAGE, now)
+        found, complete = market.candles.select(asked, now)
+        return encode(candles_body(listed, asked.granularity, asked.sides, found, complete, TimeFormat.RFC3339))
 
     payload = json.loads(page())
     rows = (

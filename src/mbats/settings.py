@@ -8,6 +8,7 @@ default. Secrets are files, so that none stands on a command line or in a proces
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -140,9 +141,18 @@ class Settings(BaseSettings):
     # The simulator
     simulator_host: str = "127.0.0.1"
     simulator_port: int = Field(8090, ge=1, le=65535)
+    simulator_stream_port: int = Field(8091, ge=1, le=65535)
+    simulator_admin_port: int = Field(8092, ge=1, le=65535)
     simulator_token: SecretStr | None = None
+    simulator_config: Path | None = None
+    simulator_data: Path | None = None
+    simulator_source: Literal["sample", "files", "database", "scripted"] | None = None
     simulator_seed: int = 20050103
     simulator_bars: Path | None = None
+    simulator_intrabar: Literal["ohlc", "pessimistic", "pessimistic_short", "bridge"] = "ohlc"
+    simulator_clock: Literal["realtime", "accelerated", "step", "asap", "shift"] = "realtime"
+    simulator_speed: float = 1.0
+    simulator_start: datetime | None = None
 
     @classmethod
     def settings_customise_sources(
@@ -230,6 +240,16 @@ class Settings(BaseSettings):
     def simulator_url(self) -> str:
         """Address of the simulator's REST side."""
         return f"http://{self.simulator_host}:{self.simulator_port}"
+
+    @property
+    def simulator_stream_url(self) -> str:
+        """Address of the simulator's streams."""
+        return f"http://{self.simulator_host}:{self.simulator_stream_port}"
+
+    @property
+    def simulator_admin_url(self) -> str:
+        """Address of the simulator's admin port, and of its page."""
+        return f"http://{self.simulator_host}:{self.simulator_admin_port}"
 
 
 def state_home() -> Path:

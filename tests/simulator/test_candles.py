@@ -112,17 +112,10 @@ def test_history_begins_in_2005_whatever_is_asked(book):
 
 
 def test_at_the_weekend_nothing_forms(book):
-    candles, complete = book.latest(ask("M5"), utc("2024-05-18T12:00"))
+    candles, complete = book.select(ask("M5", count=1), utc("2024-05-18T12:00"))
 
     assert times(candles) == ["2024-05-17T20:55:00"]
     assert complete.tolist() == [True]
-
-
-def test_latest_gives_the_candle_that_forms_and_the_one_before_it(book):
-    candles, complete = book.latest(ask("M5"), NOW)
-
-    assert times(candles) == ["2024-05-16T09:25:00", "2024-05-16T09:30:00"]
-    assert complete.tolist() == [True, False]
 
 
 def test_days_follow_the_alignment_that_is_asked_for(book):

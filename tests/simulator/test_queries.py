@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mbats.simulator.alignment import Alignment, Weekday
 from mbats.simulator.errors import Refusal
+from mbats.simulator.list_queries import read_id_range, read_list_query
 from mbats.simulator.queries import read_candle_query, read_sides, read_specifications, read_time
 
 NOW = np.datetime64("2024-05-16T09:31:17.250000", "us")
@@ -136,3 +137,33 @@ def test_any_text_is_read_or_refused_and_nothing_else(query):
     except Refusal as refusal:
         assert refusal.status == 400
         assert refusal.message
+
+
+list_names = st.sampled_from(["state", "ids", "instrument", "count", "beforeID"])
+
+
+@given(st.dictionaries(list_names, st.one_of(texts, st.sampled_from(["ALL", "1,2"]))))
+def test_any_text_of_a_list_is_read_or_refused_and_nothing_else(query):
+    try:
+        found = read_list_query(query, ("EUR_USD",), ("PENDING", "ALL"))
+    except Refusal as refusal:
+        assert refusal.status == 400
+    else:
+        assert 1 <= found.count <= 500
+        assert set(found.instruments) <= {"EUR_USD"}
+
+
+@given(texts, texts, st.integers(1, 10**6))
+def test_a_range_of_ids_is_one_of_the_account_or_refused(first, end, last):
+    try:
+        found = read_id_range({"from": first, "to": end}, last)
+    except Refusal as refusal:
+        assert refusal.status in (400, 416)
+    else:
+        assert 1 <= found[0] <= found[1] <= last
+
+
+def test_a_time_that_has_not_come_may_count_as_now():
+    asked = read_candle_query("EUR_USD", {"to": "2030-01-01"}, NOW, clamp=True)
+
+    assert asked.end == NOW

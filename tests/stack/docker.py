@@ -25,13 +25,20 @@ START_TIMEOUT = 900.0
 AGAIN = 60.0  # seconds in which the engine must have started what was killed
 
 # Those whose name in the compose file is another one.
-CONTAINERS = {"s3": "minio", "airflow": "airflow-apiserver"}
+CONTAINERS = {
+    "s3": "minio",
+    "airflow": "airflow-apiserver",
+    "simulator-stream": "simulator",
+    "simulator-admin": "simulator",
+}
 # The port of each container, at which it is published as well unless this variable says another.
 PORTS = {
     "postgres": (5432, "MBATS_POSTGRES_PORT"),
     "s3": (9000, "MBATS_S3_PORT"),
     "s3-console": (9001, "MBATS_S3_CONSOLE_PORT"),
     "simulator": (8090, "MBATS_SIMULATOR_PORT"),
+    "simulator-stream": (8091, "MBATS_SIMULATOR_STREAM_PORT"),
+    "simulator-admin": (8092, "MBATS_SIMULATOR_ADMIN_PORT"),
     "mlflow": (5500, "MBATS_MLFLOW_PORT"),
     "airflow": (8080, "MBATS_AIRFLOW_PORT"),
     "superset": (8088, "MBATS_SUPERSET_PORT"),

@@ -124,7 +124,7 @@ class NativeSubstrate:
         settings = self.platform.settings()
         if service == "postgres":
             return f"http://{settings.postgres_host}:{settings.postgres_port}"
-        url: str = getattr(settings, f"{service}_url")
+        url: str = getattr(settings, f"{service.replace('-', '_')}_url")
         assert urlsplit(url).hostname == "127.0.0.1"
         return url
 

@@ -30,17 +30,26 @@ TASK_OF = {"postgres": "AUD_USD", "airflow-apiserver": "GBP_USD", "airflow-sched
 START, END = "2026-01-05", "2026-07-01"
 LONGEST_DAG = 300.0
 DOWN_FOR = 180.0  # seconds at most, on a machine with two cores that are busy
+ACCOUNT = "101-004-1435156-001"
+FAR_AWAY = {"type": "LIMIT", "instrument": "EUR_USD", "units": "1", "price": "0.50000"}  # taken at weekends too, and never filled
 OBJECT, ARTIFACT, MODEL = "tests/kept.txt", "tests/kept.txt", "tests_kept"
 CONTENT = b"what must not be lost"
 
 
 def put_what_must_be_kept(stack: Substrate) -> None:
-    """A file in the store, a model and an artifact in MLflow; bars and runs are there."""
+    """A file in the store, a model and an artifact in MLflow, an order on the simulator; bars and runs are there."""
     clients.s3(stack).put_object(Bucket="artifacts", Key=OBJECT, Body=CONTENT)
     url, login = f"{stack.url('mlflow')}/api/2.0", (USER, stack.secret("mlflow_password"))
     made = ask("POST", f"{url}/mlflow/registered-models/create", auth=login, json={"name": MODEL})
     assert made.ok or made.json()["error_code"] == "RESOURCE_ALREADY_EXISTS", made.text
     assert ask("PUT", f"{url}/mlflow-artifacts/artifacts/{ARTIFACT}", auth=login, data=CONTENT).ok
+    url, headers = simulated_account(stack)
+    assert ask("POST", f"{url}/orders", headers=headers, json={"order": FAR_AWAY}).status_code == 201
+
+
+def simulated_account(stack: Substrate) -> tuple[str, dict[str, str]]:
+    """Where the account of the simulator is, and what opens it."""
+    return f"{stack.url('simulator')}/v3/accounts/{ACCOUNT}", {"Authorization": f"Bearer {stack.secret('simulator_token')}"}
 
 
 def what_is_kept(stack: Substrate) -> dict[str, Any]:
@@ -49,6 +58,8 @@ def what_is_kept(stack: Substrate) -> dict[str, Any]:
     models = get(f"{stack.url('mlflow')}/api/2.0/mlflow/registered-models/search", auth=login)
     artifact = get(f"{stack.url('mlflow')}/api/2.0/mlflow-artifacts/artifacts/{ARTIFACT}", auth=login)
     airflow = Airflow(stack)
+    account, headers = simulated_account(stack)
+    orders = get(f"{account}/pendingOrders", headers=headers).json()["orders"]
     bars = "SELECT symbol_id, granularity, min(time), count(*) FROM bar GROUP BY 1, 2"
     return {
         "bars": {
@@ -59,6 +70,7 @@ def what_is_kept(stack: Substrate) -> dict[str, Any]:
         "object": clients.s3(stack).get_object(Bucket="artifacts", Key=OBJECT)["Body"].read(),
         "models": {model["name"] for model in models.json()["registered_models"]},
         "artifact": artifact.content,
+        "orders": {order["id"] for order in orders},
         "tasks": {(dag, run) for dag in airflow.dags() for run in airflow.runs(dag)},
         "dashboards": set(Superset(stack).dashboards()),
     }

@@ -99,7 +99,7 @@ SECRETS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "s3_backup_access_key",
             "s3_backup_secret_key",
         ),
-        "simulator": ("simulator_token",),
+        "simulator": ("simulator_token", "postgres_reader_password"),
         "mlflow": (
             "postgres_mlflow_password",
             "s3_mlflow_access_key",

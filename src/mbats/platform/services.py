@@ -138,7 +138,12 @@ def _simulator(settings: Settings) -> Service:
             for name in ("home", "root", *(field for field in type(settings).model_fields if field.startswith("simulator_")))
             if (value := getattr(settings, name)) is not None and not isinstance(value, SecretStr)
         }
-        files = [settings.secrets_dir / "mbats_simulator_token", *Path(mbats.__file__).parent.rglob("*.py")]
+        secrets = [
+            "mbats_simulator_token",
+            *(["mbats_postgres_reader_password"] if settings.simulator_source == "database" else []),
+        ]
+        config = [path for path in [settings.simulator_config] if path is not None and path.exists()]
+        files = [*(settings.secrets_dir / name for name in secrets), *config, *Path(mbats.__file__).parent.rglob("*.py")]
         return Program(
             name="simulator",
             command=[sys.executable, "-P", "-m", "mbats.cli", "simulator"],
@@ -153,7 +158,11 @@ def _simulator(settings: Settings) -> Service:
         title="OANDA simulator",
         address=settings.simulator_url,
         here=settings.simulator_host in LOOPBACK,
-        ports=(PortNeed("simulator_port", "OANDA simulator"),),
+        ports=(
+            PortNeed("simulator_port", "OANDA simulator"),
+            PortNeed("simulator_stream_port", "streams of the OANDA simulator"),
+            PortNeed("simulator_admin_port", "administration of the OANDA simulator"),
+        ),
         program=program,
         check=lambda: str(ask_json(settings.simulator_url, "/healthz")["version"]),
         hung_after=8.0,

@@ -1,8 +1,9 @@
-"""An OANDA v20 exchange of one's own: a pure core, price sources, and an HTTP shell around them.
+"""An OANDA v20 exchange of one's own: a pure core, price sources, and shells around them.
 
-    ecb, params ─▶ timeline, anchors ─▶ conditions, paths ─▶ sample ─┐
-                                     a user's own files ─▶ userbars ─┴▶ candles, quotes ─▶ exchange ─▶ api ─▶ server
+    sample, userbars, databasebars, scripted ─▶ shift ─▶ overlay ─▶ candles, market ─▶ core
+                                                                                        │
+                       faults ─▶ rest, streams, admin ─▶ runtime ─▶ clock, log ◀────────┘
 
-Only `api` and `server` know HTTP; the rest is numpy columns and plain values, and takes the time as an argument.
-What the sample market serves is "ECB rates with simulated intraday", never a broker's data.
+Only `rest`, `streams` and `admin` know HTTP, only `log` the disk, only `clock` the time. The rest is columns and plain values, and
+takes the time as an argument. What the sample market serves is "ECB rates with simulated intraday", never a broker's data.
 """

@@ -6,6 +6,7 @@ is made only of what came before `now`. Nothing here knows the clock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import numpy as np
@@ -21,17 +22,26 @@ from mbats.simulator.queries import DEFAULT_COUNT, CandleQuery
 YEARS_KEPT = 128  # a year of H1 takes about 0.4 MB, one of D 0.02
 KEPT_FROM = timedelta(hours=1)  # candles this long and longer are made a year at a time, and kept
 BEFORE_FIRST = np.timedelta64(62, "D")  # longer than any candle
+TICKS_AT_ONCE = np.timedelta64(86_400_000_000, "us")  # the single prices of so long are made into candles together
 TIME_WITHOUT_PRICES = 1.5  # FX is shut for two days of seven
 
 Flags = NDArray[np.bool_]
 
 
-class CandleBook:
-    """The candles of one source. Every method may be called from any thread."""
+def _unchanged(instrument: str, before: np.datetime64) -> int:
+    return 0
 
-    def __init__(self, source: PriceSource) -> None:
+
+class CandleBook:
+    """The candles of one source. Every method may be called from any thread.
+
+    `revision` tells how often prices of an instrument before some moment have been changed; what is kept is then made again.
+    """
+
+    def __init__(self, source: PriceSource, revision: Callable[[str, np.datetime64], int] = _unchanged) -> None:
         self._source = source
-        self._years: LastUsed[tuple[str, Granularity, Alignment, int], Candles] = LastUsed(YEARS_KEPT)
+        self._revision = revision
+        self._years: LastUsed[tuple[str, Granularity, Alignment, int, int], Candles] = LastUsed(YEARS_KEPT)
 
     def select(self, query: CandleQuery, now: np.datetime64) -> tuple[Candles, Flags]:
         """The candles that `query` asks for as they stand at `now`, and which of them are complete.
@@ -50,16 +60,6 @@ class CandleBook:
             found = self._smooth(query, found, now)
         return found, candle_ends(query.granularity, found.time, query.alignment) <= now
 
-    def latest(self, query: CandleQuery, now: np.datetime64) -> tuple[Candles, Flags]:
-        """The last complete candle and, when it has had a price, the one after it that still forms."""
-        self._check(query.instrument, query.granularity, query.alignment)
-        found = self._backward(query, now, 2, now)
-        if query.smooth:
-            found = self._smooth(query, found, now)
-        complete = candle_ends(query.granularity, found.time, query.alignment) <= now
-        keep = slice(-1, None) if complete.all() else slice(None)
-        return found[keep], complete[keep]
-
     def series(self, query: CandleQuery, start: np.datetime64, end: np.datetime64, now: np.datetime64) -> Candles:
         """The candles that start in [start, end), oldest first, the last of them cut off at `now`."""
         start = max(start, self._first(query))
@@ -67,13 +67,14 @@ class CandleBook:
             return Candles.empty()
         found = self._whole(query, start, min(end, now))
         if len(found) and candle_ends(query.granularity, found.time[-1:], query.alignment)[0] > now:
-            return Candles.concatenate([found[:-1], self._forming(query.instrument, found.time[-1], now)])
+            return Candles.concatenate([found[:-1], self._forming(query, found.time[-1], now)])
         return found
 
     def _check(self, instrument: str, granularity: Granularity, alignment: Alignment) -> None:
         base = self._source.base(instrument)
-        made_of_bars = granularity.length % base.length == timedelta(0)
-        if not made_of_bars and not (granularity.length < base.length and self._source.refines):
+        if self._source.refines and granularity.length < base.length:
+            return
+        if granularity.length % base.length != timedelta(0):
             raise invalid("granularity", f"The bars of {instrument} served here are {base}; no {granularity} can be made of them")
         if base.day_aligned and alignment != OANDA:
             raise invalid("dailyAlignment", f"The bars of {instrument} served here are {base}, aligned as by default")
@@ -121,6 +122,8 @@ class CandleBook:
         base = source.base(query.instrument)
         if granularity is base:
             return source.bars(query.instrument, start, end)
+        if granularity.length < base.length:
+            return self._of_ticks(query, start, end)
         if granularity.length >= KEPT_FROM:
             alignment = query.alignment if granularity.day_aligned else OANDA
             years = np.arange(start.astype("datetime64[Y]"), end.astype("datetime64[Y]") + 1)
@@ -130,9 +133,19 @@ class CandleBook:
         if not len(starts):
             return Candles.empty()
         last = starts[-1] + np.timedelta64(granularity.length)
-        if granularity.length < base.length:
-            return Candles.of_ticks(source.ticks(query.instrument, starts[0], last)).aggregate(starts)
         return source.bars(query.instrument, starts[0], last).aggregate(starts)
+
+    def _of_ticks(self, query: CandleQuery, start: np.datetime64, end: np.datetime64) -> Candles:
+        """Candles that are shorter than the bars, of the single prices of a day at a time."""
+        starts = starts_between(query.granularity, start, end, query.alignment)
+        edges = np.append(starts, candle_ends(query.granularity, starts[-1:], query.alignment))
+        parts, row = [], 0
+        while row < len(starts):
+            stop = max(row + 1, int(np.searchsorted(starts, starts[row] + TICKS_AT_ONCE)))
+            ticks = self._source.ticks(query.instrument, edges[row], edges[stop])
+            parts.append(Candles.of_ticks(ticks).aggregate(starts[row:stop]))
+            row = stop
+        return Candles.concatenate(parts)
 
     def _year(self, instrument: str, granularity: Granularity, alignment: Alignment, year: np.datetime64) -> Candles:
         """The candles that start in this year of UTC (`datetime64[Y]`)."""
@@ -142,13 +155,17 @@ class CandleBook:
             last = candle_ends(granularity, starts[-1:], alignment)[0]
             return self._source.bars(instrument, starts[0], last).aggregate(starts)
 
-        return self._years.get((instrument, granularity, alignment, int(year.astype(int))), make)
+        revision = self._revision(instrument, (year + 1).astype("datetime64[us]") + BEFORE_FIRST)
+        return self._years.get((instrument, granularity, alignment, int(year.astype(int)), revision), make)
 
-    def _forming(self, instrument: str, start: np.datetime64, now: np.datetime64) -> Candles:
+    def _forming(self, query: CandleQuery, start: np.datetime64, now: np.datetime64) -> Candles:
         """The candle that began at `start`, of the prices that came before `now`; none if none did."""
-        base_start = max(start, candle_starts(self._source.base(instrument), np.array([now]))[0])
-        bars = self._source.bars(instrument, start, base_start)
-        ticks = Candles.of_ticks(self._source.ticks(instrument, base_start, now))
+        base = self._source.base(query.instrument)
+        whole_bars_end = candle_starts(base, np.array([now]))[0]
+        if query.granularity.length < base.length:
+            whole_bars_end = start
+        bars = self._source.bars(query.instrument, start, max(start, whole_bars_end))
+        ticks = Candles.of_ticks(self._source.ticks(query.instrument, max(start, whole_bars_end), now))
         return Candles.concatenate([bars, ticks]).aggregate(np.array([start]))
 
     def _smooth(self, query: CandleQuery, found: Candles, now: np.datetime64) -> Candles:

@@ -1,4 +1,4 @@
-"""The seven majors as the exchange lists them.
+"""The seven majors as the exchange lists them, and terms for any other pair.
 
 Margin rates are those that OANDA's US division asks for; financing rates are plausible ones, policy rates of 2026 less a
 broker's charge, and Wednesday's charge is for three days. They are this simulator's own choice.
@@ -15,6 +15,7 @@ from mbats.simulator.params import market_params
 
 FINANCING_DAYS = (1, 1, 3, 1, 1, 0, 0)  # Monday first
 MAXIMUM_UNITS = Decimal(100_000_000)
+SMALL_CURRENCIES = ("JPY", "HUF")  # quoted with three decimals; all others with five
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,25 @@ TERMS = {
 }
 
 
+OTHERS = Terms("0.05", "-0.015", "-0.015")
+
+
 @cache
 def listing() -> dict[str, Instrument]:
     """Every instrument that the exchange can list, by name."""
     return {name: _listed(name) for name in MAJORS}
 
 
+def terms(name: str) -> Instrument:
+    """A major as it is listed, and any other pair of currencies on the terms of OTHERS."""
+    return listing()[name] if name in MAJORS else _instrument(name, 3 if name[4:] in SMALL_CURRENCIES else 5, OTHERS)
+
+
 def _listed(name: str) -> Instrument:
-    decimals, terms = market_params().pairs[name].decimals, TERMS[name]
+    return _instrument(name, market_params().pairs[name].decimals, TERMS[name])
+
+
+def _instrument(name: str, decimals: int, asked: Terms) -> Instrument:
     return Instrument(
         name=name,
         display_name=name.replace("_", "/"),
@@ -54,8 +66,8 @@ def _listed(name: str) -> Instrument:
         units_precision=0,
         minimum_units=Decimal(1),
         maximum_units=MAXIMUM_UNITS,
-        margin_rate=Decimal(terms.margin_rate),
-        long_rate=Decimal(terms.long_rate),
-        short_rate=Decimal(terms.short_rate),
+        margin_rate=Decimal(asked.margin_rate),
+        long_rate=Decimal(asked.long_rate),
+        short_rate=Decimal(asked.short_rate),
         financing_days=FINANCING_DAYS,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-PER_SECOND = 120.0
 CLIENTS_KEPT = 1024
 
 
@@ -15,14 +14,15 @@ class RateLimit:
     def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
         """`clock` gives seconds that never go back."""
         self._rate = per_second
+        self._most = max(per_second, 1.0)
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def allows(self, client: str) -> bool:
         """Whether one more request of this client is within the limit; if so, it is counted."""
         now = self._clock()
-        tokens, before = self._buckets.get(client, (self._rate, now))
-        tokens = min(self._rate, tokens + (now - before) * self._rate)
+        tokens, before = self._buckets.get(client, (self._most, now))
+        tokens = min(self._most, tokens + (now - before) * self._rate)
         allowed = tokens >= 1
         self._buckets[client] = (tokens - 1 if allowed else tokens, now)
         self._buckets.move_to_end(client)

@@ -6,16 +6,20 @@ that half a point stays whole. Whole numbers make aggregation exact: the order o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mbats.market import Granularity, Times
+from mbats.market import Granularity, Instrument, Times
 
 BID, ASK, MID = 0, 1, 2
 OPEN, HIGH, LOW, CLOSE = 0, 1, 2, 3
+
+HIGHEST = 2**29  # points; a doubled mid must fit into 32 bits
+LOOK_BACK = np.timedelta64(600_000_000, "us")  # ten minutes; doubled until there is a price, for weekends are long
 
 Points = NDArray[np.int32]
 
@@ -91,6 +95,10 @@ class Ticks:
     def __len__(self) -> int:
         return len(self.time)
 
+    def __getitem__(self, rows: Any) -> Ticks:
+        """The prices that a slice, a mask or an array of positions selects."""
+        return Ticks(self.time[rows], self.bid[rows], self.ask[rows])
+
     @classmethod
     def concatenate(cls, parts: list[Ticks]) -> Ticks:
         """One after the other; the caller sees to it that they follow in time."""
@@ -104,8 +112,7 @@ class Ticks:
 
     def between(self, start: np.datetime64, end: np.datetime64) -> Ticks:
         """Those that came in [start, end)."""
-        rows = slice(*np.searchsorted(self.time, np.array([start, end])))
-        return Ticks(self.time[rows], self.bid[rows], self.ask[rows])
+        return self[slice(*np.searchsorted(self.time, np.array([start, end])))]
 
 
 class PriceSource(Protocol):
@@ -118,6 +125,10 @@ class PriceSource(Protocol):
     @property
     def instruments(self) -> tuple[str, ...]:
         """The pairs that it has."""
+
+    @property
+    def listed(self) -> Mapping[str, Instrument]:
+        """What the broker says of each of them."""
 
     @property
     def refines(self) -> bool:
@@ -134,3 +145,19 @@ class PriceSource(Protocol):
 
     def ticks(self, instrument: str, start: np.datetime64, end: np.datetime64) -> Ticks:
         """The single prices that came in [start, end)."""
+
+
+def last_tick(source: PriceSource, instrument: str, now: np.datetime64) -> tuple[np.datetime64, int, int] | None:
+    """Time, bid and ask (points) of the last price before `now`; None before the first."""
+    span, first = LOOK_BACK, source.first(instrument)
+    while True:
+        start = max(now - span, first)
+        bars = source.bars(instrument, start, now)
+        if len(bars):
+            # The last bar may have begun without a price yet; the one before it is over.
+            ticks = source.ticks(instrument, bars.time[-2:][0], now)
+            if len(ticks):
+                return ticks.time[-1], int(ticks.bid[-1]), int(ticks.ask[-1])
+        if start <= first:
+            return None
+        span *= 2

@@ -17,7 +17,7 @@ import numpy as np
 
 from mbats.market import Granularity, to_us
 from mbats.simulator.alignment import Alignment, Weekday
-from mbats.simulator.errors import Refusal, invalid, missing
+from mbats.simulator.errors import Refusal, invalid, missing, too_many
 from mbats.simulator.prices import ASK, BID, MID
 
 DEFAULT_COUNT, MAX_COUNT = 500, 5000
@@ -43,10 +43,15 @@ class CandleQuery:
     include_first: bool
 
 
-def read_candle_query(instrument: str, query: Query, now: np.datetime64) -> CandleQuery:
-    """Read the parameters of a candles request. Raises Refusal (400) with OANDA's words about the one that is wrong."""
+def read_candle_query(instrument: str, query: Query, now: np.datetime64, *, clamp: bool = False) -> CandleQuery:
+    """Read the parameters of a candles request. Raises Refusal (400) with OANDA's words about the one that is wrong.
+
+    OANDA refuses a `to` that has not come yet; with `clamp` it counts as now.
+    """
     granularity = read_granularity(query.get("granularity", "S5"))
     start, end = read_time(query, "from"), read_time(query, "to")
+    if clamp and end is not None:
+        end = min(end, now)
     for name, moment in (("from", start), ("to", end)):
         if moment is not None and moment > now:
             raise invalid(name, "Time is in the future")
@@ -57,7 +62,7 @@ def read_candle_query(instrument: str, query: Query, now: np.datetime64) -> Cand
         if end < start:
             raise invalid("to", "Time is before 'from'")
         if end - start > MAX_COUNT * np.timedelta64(granularity.length):
-            raise _too_many()
+            raise too_many("count")
     return CandleQuery(
         instrument=instrument,
         granularity=granularity,
@@ -161,7 +166,7 @@ def read_instruments(query: Query, known: tuple[str, ...], *, required: bool) ->
 
 
 def check_units(query: Query) -> None:
-    """`units` asks for prices of that size; there is one price for all sizes here, so it only has to be a size."""
+    """`units` asks for candles of what so many units cost. Here that is the top of the book, so it only has to be a size."""
     text = query.get("units")
     if text is None:
         return
@@ -173,19 +178,18 @@ def check_units(query: Query) -> None:
         raise invalid("units")
 
 
-def _read_count(query: Query) -> int | None:
-    text = query.get("count")
-    if text is None:
-        return None
+def read_whole(query: Query, name: str, most: int) -> int:
+    """A whole number from 1 on. Raises Refusal (400) in other words when it is above the maximum."""
+    text = query[name]
     if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) < 1:
-        raise invalid("count")
-    if int(text) > MAX_COUNT:
-        raise _too_many()
+        raise invalid(name)
+    if int(text) > most:
+        raise too_many(name)
     return int(text)
 
 
-def _too_many() -> Refusal:
-    return Refusal(400, "Maximum value for 'count' exceeded")
+def _read_count(query: Query) -> int | None:
+    return read_whole(query, "count", MAX_COUNT) if "count" in query else None
 
 
 def _fraction(digits: str | None) -> timedelta:

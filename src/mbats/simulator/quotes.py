@@ -1,27 +1,58 @@
-"""The price of the moment: the last one that came, whether one can trade on it, and what a currency is worth in another."""
+"""The price of a moment: bid and ask with what can be had at each, and what a currency is worth in another."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 
 import numpy as np
 
-from mbats.market import SESSION_OPEN, Instrument, day_open, is_holiday, trading_days
-from mbats.simulator.prices import PriceSource
+from mbats.market import Instrument
 
-LOOK_BACK = np.timedelta64(600_000_000, "us")  # ten minutes; doubled until there is a price, for weekends are long
+ZERO, ONE = Decimal(0), Decimal(1)
+LIQUIDITY = Decimal(10_000_000)  # units at the one level of an ordinary book
+# Currencies over which two others are converted that have no pair of their own, the most traded first.
+VEHICLES = ("USD", "EUR", "GBP", "JPY", "CHF", "AUD", "CAD", "NZD")
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of the book: up to `liquidity` units can be had at `price`."""
+
+    price: Decimal
+    liquidity: Decimal
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The last price of one pair before some moment: when it came (UTC), bid and ask, and whether the market is open."""
+    """The last price of one pair before some moment: when it came (UTC), bid and ask, and whether one can trade on it.
+
+    `bids` and `asks` are the book, best price first. `bid` and `ask` are its top, and stay when the book is empty: they are what
+    positions are valued at.
+    """
 
     instrument: Instrument
     time: np.datetime64
     bid: Decimal
     ask: Decimal
     tradeable: bool
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+
+    @classmethod
+    def at(
+        cls,
+        instrument: Instrument,
+        time: np.datetime64,
+        bid: Decimal,
+        ask: Decimal,
+        *,
+        tradeable: bool = True,
+        units: Decimal = LIQUIDITY,
+    ) -> Quote:
+        """A quote with one level of `units` on each side."""
+        return cls(instrument, time, bid, ask, tradeable, (Level(bid, units),), (Level(ask, units),))
 
     @property
     def mid(self) -> Decimal:
@@ -37,44 +68,57 @@ class Conversion:
     loss: Decimal
     mid: Decimal
 
-
-def is_open(now: np.datetime64) -> bool:
-    """Whether FX trades at this moment: not from Friday to Sunday 17:00 New York, in the daily break or on a holiday."""
-    day = trading_days(np.array([now]))
-    name = day[0].item()
-    if name.weekday() > 4 or is_holiday(name):
-        return False
-    return bool(now - day_open(day)[0] >= np.timedelta64(SESSION_OPEN))
+    def over(self, other: Conversion) -> Conversion:
+        """This conversion and then `other`, which converts what this one leads to."""
+        return Conversion(self.currency, self.gain * other.gain, self.loss * other.loss, self.mid * other.mid)
 
 
-def last_quote(source: PriceSource, instrument: Instrument, now: np.datetime64) -> Quote | None:
-    """The last price before `now`; None before the first."""
-    span, first = LOOK_BACK, source.first(instrument.name)
-    while True:
-        start = max(now - span, first)
-        bars = source.bars(instrument.name, start, now)
-        if len(bars):
-            # The last bar may have begun without a price yet; the one before it is over.
-            ticks = source.ticks(instrument.name, bars.time[-2:][0], now)
-            if len(ticks):
-                point = Decimal(1).scaleb(-instrument.display_precision)
-                bid, ask = int(ticks.bid[-1]) * point, int(ticks.ask[-1]) * point
-                return Quote(instrument, ticks.time[-1], bid, ask, is_open(now))
-        if start <= first:
-            return None
-        span *= 2
+Quotes = Mapping[str, Quote] | Callable[[str], Quote | None]
 
 
-def conversion(currency: str, home: str, quotes: dict[str, Quote]) -> Conversion:
-    """The worth of `currency` in `home` by the pair of both, which must be among the quotes: every pair listed has the dollar."""
+def vwap(levels: Iterable[Level], units: Decimal) -> tuple[Decimal, Decimal]:
+    """The volume-weighted price of `units` (without sign) down the book, and how many there are; the price of none is 0."""
+    left, paid = units, ZERO
+    for level in levels:
+        taken = min(left, level.liquidity)
+        left -= taken
+        paid += taken * level.price
+        if not left:
+            break
+    found = units - left
+    return (paid / found if found else ZERO), found
+
+
+def conversion(currency: str, home: str, quotes: Quotes) -> Conversion:
+    """The worth of `currency` in `home`, by the pair of both, or over a third currency whose pairs with both have quotes.
+
+    What is gained is sold at the worse price, what is lost is bought at the worse one, on each leg. Raises LookupError without
+    a way; a callable gives None for a pair that it does not have.
+    """
+    look = quotes.get if isinstance(quotes, Mapping) else quotes
+    if found := _direct(currency, home, look):
+        return found
+    for vehicle in VEHICLES:
+        if (first := _direct(currency, vehicle, look)) and (second := _direct(vehicle, home, look)):
+            return first.over(second)
+    raise LookupError(f"There are no prices by which {currency} could be converted into {home}.")
+
+
+def convertible(currency: str, home: str, pairs: Iterable[str]) -> bool:
+    """Whether `conversion` finds a way once each of these pairs has had a price."""
+    listed = set(pairs)
+
+    def beside(one: str, other: str) -> bool:
+        return one == other or f"{one}_{other}" in listed or f"{other}_{one}" in listed
+
+    return beside(currency, home) or any(beside(currency, vehicle) and beside(vehicle, home) for vehicle in VEHICLES)
+
+
+def _direct(currency: str, home: str, look: Callable[[str], Quote | None]) -> Conversion | None:
     if currency == home:
-        return Conversion(currency, Decimal(1), Decimal(1), Decimal(1))
-    if direct := quotes.get(f"{currency}_{home}"):
-        return Conversion(currency, direct.bid, direct.ask, direct.mid)
-    inverse = quotes[f"{home}_{currency}"]
-    return Conversion(currency, 1 / inverse.ask, 1 / inverse.bid, 1 / inverse.mid)
-
-
-def units_available(margin: Decimal, margin_rate: Decimal, base: Conversion) -> int:
-    """How many units this much margin carries at mid; `base` converts the pair's base currency."""
-    return int((margin / margin_rate / base.mid).to_integral_value(ROUND_FLOOR))
+        return Conversion(currency, ONE, ONE, ONE)
+    if straight := look(f"{currency}_{home}"):
+        return Conversion(currency, straight.bid, straight.ask, straight.mid)
+    if inverse := look(f"{home}_{currency}"):
+        return Conversion(currency, 1 / inverse.ask, 1 / inverse.bid, 1 / inverse.mid)
+    return None

@@ -10,6 +10,7 @@ from mbats.market import MAJORS, Granularity, Times
 from mbats.simulator.anchors import build_anchors, build_timeline
 from mbats.simulator.cache import LastUsed
 from mbats.simulator.ecb import reference_rates
+from mbats.simulator.instruments import listing
 from mbats.simulator.params import market_params
 from mbats.simulator.paths import Block, Paths
 from mbats.simulator.prices import Candles, Ticks
@@ -32,6 +33,7 @@ class SampleMarket:
     def __init__(self, seed: int) -> None:
         params, rates = market_params(), reference_rates()
         self.last_rate = rates.days[-1]
+        self.listed = listing()
         self._seed = seed
         self._timeline = build_timeline(rates)
         self._paths = Paths(self._timeline, build_anchors(rates, self._timeline, params, seed), params, seed)

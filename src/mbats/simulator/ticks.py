@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mbats.market import Times
+from mbats.market import Floats, Times
 from mbats.simulator.prices import HIGH, LOW, Points, Ticks
 from mbats.simulator.randomness import uniforms, words
 from mbats.simulator.timeline import MINUTE
@@ -69,10 +69,16 @@ def _path(seed: int, pair: str, index: Numbers, row: Numbers, first: Numbers, pl
     start_price, end_price = knots.price[leg, row], knots.price[leg + 1, row]
     length = np.maximum(end - start, 1)
     share = (place - start) / length
+    height = (knots.price.max(axis=0) - knots.price.min(axis=0))[row]
+    noise = wobble(seed, pair, index, first[row] + start, first[row] + end, share, height)
+    return np.asarray(np.rint(start_price + (end_price - start_price) * share + noise), np.int64)
+
+
+def wobble(seed: int, pair: str, index: Numbers, start: Numbers, end: Numbers, share: Floats, height: Numbers) -> Floats:
+    """For each price how far it lies off the straight line: a random walk over `index`, tied down at the rows `start` and `end`
+    between which it has gone `share` of the way. `height` is the range of its bar."""
     steps = (words(seed, f"{pair} steps", index) >> np.uint64(32)).astype(np.int64) % (2 * STEP + 1) - STEP
     walk = np.cumsum(steps)
-    here, there = walk[first[row] + start], walk[first[row] + end]
-    bridge = (walk - here) - (there - here) * share
-    spread_of_bridge = STEP / np.sqrt(3) * np.sqrt(length) / 2
-    scale = WOBBLE * (knots.price.max(axis=0) - knots.price.min(axis=0))[row] / spread_of_bridge
-    return np.asarray(np.rint(start_price + (end_price - start_price) * share + scale * bridge), np.int64)
+    bridge = (walk - walk[start]) - (walk[end] - walk[start]) * share
+    spread_of_bridge = STEP / np.sqrt(3) * np.sqrt(np.maximum(end - start, 1)) / 2
+    return np.asarray(WOBBLE * height / spread_of_bridge * bridge)

@@ -1,141 +1,155 @@
-"""Bars of the user's own, from CSV or Parquet files, served in place of the sample market.
+"""Prices of the user's own, from CSV or Parquet files, served in place of the sample market.
 
-One file a pair, named like `EUR_USD_M1.csv`: the bars of that length, from which longer candles are made. Columns are
-`time` (or `ts`), the bar's start, in UTC when it names no zone; `bid_open … bid_close` and `ask_open … ask_close`
-(or `bid_o`, `ask_o`, …), or `open high low close` of mids, which get the measured spread of their hour; and
-`volume`, 1 when it is absent. Every file is read and checked before the simulator starts.
+One file a pair. `EUR_USD_M1.csv` holds bars of that length, from which longer candles are made, and shorter ones by the path
+that is drawn inside each (`intrabar`). Columns are `time` (or `ts`), the bar's start, in UTC when it names no zone;
+`bid_open … bid_close` and `ask_open … ask_close` (or `bid_o`, `ask_o`, …), or `open high low close` of mids, which get the
+measured spread of their hour; and `volume`, the number of prices, 1 when it is absent. `EUR_USD_ticks.csv` holds single prices in
+the order in which they came: `time`, `bid` and `ask`.
+
+Pairs other than the seven majors are listed on common terms. `instruments.json` beside the files can say otherwise for any of
+them, and for any value of an instrument: `{"EUR_NOK": {"margin_rate": "0.1", "display_precision": 5}}`.
+Every file is read and checked before the simulator starts.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-from pyarrow import csv, parquet
 
-from mbats.errors import BadBar, ConfigError
-from mbats.market import MAJORS, Bars, Floats, Granularity, Times, new_york
-from mbats.simulator.alignment import candle_ends, candle_starts
-from mbats.simulator.params import PairParams, market_params
-from mbats.simulator.prices import CLOSE, Candles, Ticks
+from mbats.errors import BadBar
+from mbats.market import Bars, Floats, Granularity, Instrument, Times, new_york
+from mbats.simulator.alignment import candle_starts
+from mbats.simulator.instruments import terms
+from mbats.simulator.intrabar import Intrabar, drawable
+from mbats.simulator.params import market_params
+from mbats.simulator.prices import HIGHEST, Candles, Ticks
+from mbats.simulator.series import BarSeries, Series, TickSeries
+from mbats.simulator.userfiles import PRICES, Table, data_files, read_column, read_table, read_times, unusable
 
-FILE_NAME = re.compile(r"(?P<pair>[A-Z]{3}_[A-Z]{3})_(?P<granularity>[A-Z][0-9]*)\.(csv|parquet)")
-PRICES = ("open", "high", "low", "close")
-SHORT_NAMES = {f"{side}_{price[0]}": f"{side}_{price}" for side in ("bid", "ask") for price in PRICES} | {"ts": "time"}
-HIGHEST = 2**29  # points; a doubled mid must fit into 32 bits
-
-Table = dict[str, "pd.Series[Any]"]
+FILE_NAME = re.compile(r"(?P<pair>[A-Z]{3}_[A-Z]{3})_(?P<kind>[A-Z][0-9]*|ticks)\.(csv|parquet)")
+TERMS_FILE = "instruments.json"
 
 
 class UserBars:
-    """The user's bars as a source of prices. They know no path inside a bar: one price a bar, as it closes."""
+    """The user's files as a source of prices."""
 
-    refines = False
+    refines = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, intrabar: Intrabar | None = None) -> None:
         """Read every file of `path`, a folder or one file. Raises ConfigError that names the file and what is wrong."""
-        self.description = f"your own bars from {path.name}"
-        self._bars: dict[str, tuple[Granularity, Candles]] = {}
-        for file in _files(path):
+        self.description = f"your own prices from {path.name}"
+        files: dict[str, tuple[Path, Granularity | None]] = {}
+        for file in data_files(path):
             pair, granularity = _read_name(file)
-            if pair in self._bars:
-                raise _unusable(file, f"it is a second file of {pair}, and one file a pair can be served")
-            self._bars[pair] = granularity, read_bars(file, market_params().pairs[pair], granularity)
-        self.instruments = tuple(self._bars)
+            if pair in files:
+                raise unusable(file, f"it is a second file of {pair}, and one file a pair can be served")
+            files[pair] = file, granularity
+        self.listed = _terms(path if path.is_dir() else path.parent, list(files))
+        self.instruments = tuple(files)
+        self._series = {pair: _read_series(*files[pair], self.listed[pair], intrabar or Intrabar()) for pair in files}
 
     def base(self, instrument: str) -> Granularity:
-        return self._bars[instrument][0]
+        return self._series[instrument].base
 
     def first(self, instrument: str) -> np.datetime64:
-        first: np.datetime64 = self._bars[instrument][1].time[0]
-        return first
+        return self._series[instrument].first
 
     def bars(self, instrument: str, start: np.datetime64, end: np.datetime64) -> Candles:
-        """The user's bars that start in [start, end)."""
-        return self._bars[instrument][1].between(start, end)
+        """The bars that start in [start, end): the user's, or minutes made of the user's single prices."""
+        return self._series[instrument].bars(start, end)
 
     def ticks(self, instrument: str, start: np.datetime64, end: np.datetime64) -> Ticks:
-        """The closes of the bars that ended in (start, end], each a microsecond before its bar's end."""
-        granularity, bars = self._bars[instrument]
-        times = candle_ends(granularity, bars.time) - np.timedelta64(1, "us")
-        bid, ask, _ = bars.prices[:, CLOSE]
-        return Ticks(times, bid, ask).between(start, end)
+        """The single prices that came in [start, end): the user's, or those drawn inside the user's bars."""
+        return self._series[instrument].ticks(start, end)
 
 
-def read_bars(file: Path, pair: PairParams, granularity: Granularity) -> Candles:
+def read_bars(file: Path, listed: Instrument, granularity: Granularity) -> Candles:
     """The bars of one file. Raises ConfigError that says which row or column is wrong, and what was expected."""
-    table = _read_table(file)
-    times = _times(file, table, granularity)
-    volume = _column(file, table, "volume") if "volume" in table else np.ones(len(times))
-    bid, ask, mid = (_side(file, table, prefix, 10.0**pair.decimals) for prefix in ("bid_", "ask_", ""))
+    table, point = read_table(file), 10.0**listed.display_precision
+    times = _bar_times(file, table, granularity)
+    volume = read_column(file, table, "volume") if "volume" in table else np.ones(len(times))
+    bid, ask, mid = (_side(file, table, prefix, point) for prefix in ("bid_", "ask_", ""))
     if bid is None or ask is None:
         if mid is None:
-            raise _unusable(
+            raise unusable(
                 file, f"it has the columns {', '.join(table)}; expected bid_open … ask_close, or open, high, low, close"
             )
-        spread = _measured_spread(pair, granularity, times)
+        spread = _measured_spread(file, listed.name, granularity, times)
         bid = mid - spread / 2
         ask = bid + spread
     bid, ask, counts = np.rint(bid), np.rint(ask), volume.astype(np.int64)
-    columns: list[Any] = [times, *(bid / 10**pair.decimals), *(ask / 10**pair.decimals), counts]
-    _check(file, Bars(*columns), pair, granularity)
+    columns: list[Any] = [times, *(bid / point), *(ask / point), counts]
+    _check(file, Bars(*columns), listed, granularity)
     return Candles(times, np.stack([bid, ask, bid + ask]).astype(np.int32), counts)
 
 
-def _unusable(file: Path, why: str) -> ConfigError:
-    return ConfigError(
-        f"{file} cannot be served: {why}. The simulator was not started; correct it, or unset MBATS_SIMULATOR_BARS to serve "
-        "the sample market."
+def read_ticks(file: Path, listed: Instrument) -> Ticks:
+    """The single prices of one file. Raises ConfigError that says which row or column is wrong, and what was expected."""
+    table = read_table(file)
+    times = read_times(file, table)
+    if not {"bid", "ask"} <= table.keys():
+        raise unusable(file, f"it has the columns {', '.join(table)}; expected time, bid and ask")
+    bid, ask = (np.rint(read_column(file, table, side) * 10.0**listed.display_precision) for side in ("bid", "ask"))
+    rules = (
+        ("comes before the one above it", np.r_[False, np.diff(times) < np.timedelta64(0)]),
+        ("has a bid of 0 or below", bid < 1),
+        ("has an ask below its bid", ask < bid),
+        ("has a price that is too high to be true", ask > HIGHEST),
     )
+    for rule, broken in rules:
+        if broken.any():
+            row = int(broken.argmax())
+            raise unusable(
+                file, f"row {row + 1} ({times[row]}Z, bid {table['bid'].iloc[row]}, ask {table['ask'].iloc[row]}) {rule}"
+            )
+    return Ticks(times, bid.astype(np.int32), ask.astype(np.int32))
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise _unusable(path, "there is nothing of that name")
-    found = [path] if path.is_file() else sorted(file for kind in ("csv", "parquet") for file in path.glob(f"*.{kind}"))
-    if not found:
-        raise _unusable(path, "it holds no .csv and no .parquet file; expected names like EUR_USD_M1.csv")
-    return found
-
-
-def _read_name(file: Path) -> tuple[str, Granularity]:
+def _read_name(file: Path) -> tuple[str, Granularity | None]:
     parts = FILE_NAME.fullmatch(file.name)
-    if not parts or parts["granularity"] not in list(Granularity):
-        raise _unusable(file, "its name is not pair and granularity, like EUR_USD_M1.csv or USD_JPY_H1.parquet")
-    if parts["pair"] not in MAJORS:
-        raise _unusable(file, f"{parts['pair']} is not among the pairs known here: {', '.join(MAJORS)}")
-    return parts["pair"], Granularity(parts["granularity"])
+    if not parts or parts["kind"] not in [*Granularity, "ticks"]:
+        raise unusable(file, "its name is not pair and granularity, or ticks, like EUR_USD_M1.csv or USD_JPY_ticks.parquet")
+    return parts["pair"], None if parts["kind"] == "ticks" else Granularity(parts["kind"])
 
 
-def _read_table(file: Path) -> Table:
+def _read_series(file: Path, granularity: Granularity | None, listed: Instrument, intrabar: Intrabar) -> Series:
+    if granularity is None:
+        return TickSeries(read_ticks(file, listed))
+    bars = read_bars(file, listed, granularity)
     try:
-        table = csv.read_csv(file) if file.suffix == ".csv" else parquet.read_table(file)
-    except (pa.ArrowException, OSError) as error:
-        raise _unusable(file, f"it cannot be read as {file.suffix[1:]} ({error})") from error
-    if not table.num_rows:
-        raise _unusable(file, "it holds no bar")
-    frame = table.to_pandas()
-    return {SHORT_NAMES.get(str(name).lower(), str(name).lower()): frame[name] for name in frame}
+        bars = drawable(listed.name, granularity, bars, intrabar)
+    except BadBar as error:
+        raise unusable(file, str(error).rstrip(".")) from error
+    return BarSeries(listed.name, granularity, bars.time[0], bars.between, intrabar)
 
 
-def _times(file: Path, table: Table, granularity: Granularity) -> Times:
-    if "time" not in table:
-        raise _unusable(file, f"it has the columns {', '.join(table)}; expected one called time, or ts")
-    if pd.api.types.is_numeric_dtype(table["time"]):
-        raise _unusable(file, "its column of times holds numbers; expected times like 2024-03-01T09:30:00Z")
-    read = pd.to_datetime(table["time"], utc=True, errors="coerce", format="ISO8601")
-    if read.isna().any():
-        row = int(read.isna().to_numpy().argmax())
-        raise _unusable(file, f"row {row + 1} has the time {table['time'].iloc[row]!r}; expected one like 2024-03-01T09:30:00Z")
-    times = np.asarray(read.dt.tz_localize(None).to_numpy(), "datetime64[us]")
+def _terms(folder: Path, pairs: list[str]) -> dict[str, Instrument]:
+    file = folder / TERMS_FILE
+    try:
+        given = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        return {pair: Instrument.from_json(terms(pair).to_json() | _known(given.get(pair, {}))) for pair in pairs}
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise unusable(file, f"it does not say what instruments are like ({error})") from error
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    names = [field.name for field in fields(Instrument) if field.name != "name"]
+    if unknown := sorted(values.keys() - set(names)):
+        raise ValueError(f"it has {unknown[0]}; expected any of {', '.join(names)}")
+    return values
+
+
+def _bar_times(file: Path, table: Table, granularity: Granularity) -> Times:
+    times = read_times(file, table)
     astray = candle_starts(granularity, times) != times
     if astray.any():
         row = int(astray.argmax())
-        raise _unusable(file, f"row {row + 1} starts at {times[row]}Z, where no {granularity} bar of OANDA's starts")
+        raise unusable(file, f"row {row + 1} starts at {times[row]}Z, where no {granularity} bar of OANDA's starts")
     return times
 
 
@@ -144,29 +158,24 @@ def _side(file: Path, table: Table, prefix: str, scale: float) -> Floats | None:
     names = [prefix + price for price in PRICES]
     if not all(name in table for name in names):
         return None
-    return np.stack([_column(file, table, name) for name in names]) * scale
+    return np.stack([read_column(file, table, name) for name in names]) * scale
 
 
-def _column(file: Path, table: Table, name: str) -> Floats:
-    numbers = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64)
-    if not np.isfinite(numbers).all():
-        row = int(np.argmin(np.isfinite(numbers)))
-        raise _unusable(file, f"row {row + 1} has {table[name].iloc[row]!r} as {name}; expected a number")
-    return numbers
-
-
-def _measured_spread(pair: PairParams, granularity: Granularity, times: Times) -> Floats:
+def _measured_spread(file: Path, name: str, granularity: Granularity, times: Times) -> Floats:
     """Whole points for each bar: the spread of its hour, or the typical one of a bar that is longer than an hour."""
+    measured = market_params().pairs.get(name)
+    if measured is None:
+        raise unusable(file, f"the spread of {name} was not measured, so its mids are not enough; expected bid_open … ask_close")
     if granularity.day_aligned:
-        return np.full(len(times), np.rint(pair.spread_points))
-    return np.asarray(np.rint(pair.spread_points_by_hour[new_york(times).hour.to_numpy()]))
+        return np.full(len(times), np.rint(measured.spread_points))
+    return np.asarray(np.rint(measured.spread_points_by_hour[new_york(times).hour.to_numpy()]))
 
 
-def _check(file: Path, bars: Bars, pair: PairParams, granularity: Granularity) -> None:
-    if bars.ask_high.max() * 10**pair.decimals > HIGHEST:
+def _check(file: Path, bars: Bars, listed: Instrument, granularity: Granularity) -> None:
+    if bars.ask_high.max() * 10**listed.display_precision > HIGHEST:
         row = int(bars.ask_high.argmax())
-        raise _unusable(file, f"row {row + 1} has a price of {bars.ask_high[row]:g}")
+        raise unusable(file, f"row {row + 1} has a price of {bars.ask_high[row]:g}")
     try:
-        bars.check(pair.name, granularity)
+        bars.check(listed.name, granularity)
     except BadBar as error:
-        raise _unusable(file, str(error).rstrip(".")) from error
+        raise unusable(file, str(error).rstrip(".")) from error

@@ -1,4 +1,8 @@
-"""OANDA's JSON: how instruments, accounts, prices and candles are written. Values in, plain dictionaries or bytes out."""
+"""OANDA's JSON for the market: how times, instruments, prices and candles are written. Values in, dictionaries or bytes out.
+
+Everything but candles is written with times in RFC 3339, as transactions have them; `TimeFormat.rewrite` turns a whole body into
+what the client asked for.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,37 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mbats.market import Granularity, Instrument, Times, to_us
-from mbats.simulator.accounts import Account
+from mbats.market import Granularity, Instrument, Times
+from mbats.simulator.available import UnitsAvailable
 from mbats.simulator.candles import Flags
+from mbats.simulator.core.numbers import factor_text, price_text, units_text
+from mbats.simulator.core.times import parse_time, write_time
 from mbats.simulator.prices import ASK, BID, MID, Candles, Points
-from mbats.simulator.quotes import Conversion, Quote, units_available
+from mbats.simulator.quotes import Conversion, Level, Quote
 
 SIDE_NAMES = {"B": ("bid", BID), "M": ("mid", MID), "A": ("ask", ASK)}
 WEEKDAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")
-LIQUIDITY = 10_000_000  # of the one level of the book
 MINIMUM_TRAILING_POINTS, MAXIMUM_TRAILING_POINTS = 50, 100_000
+# Every key of the API under which a time stands.
+TIME_KEYS = frozenset(
+    {
+        "time",
+        "timestamp",
+        "from",
+        "to",
+        "gtdTime",
+        "createTime",
+        "filledTime",
+        "cancelledTime",
+        "openTime",
+        "closeTime",
+        "createdTime",
+        "resettablePLTime",
+        "marginCallEnterTime",
+        "lastMarginCallExtensionTime",
+        "lastOrderFillTimestamp",
+    }
+)
 
 
 class TimeFormat(StrEnum):
@@ -34,8 +59,18 @@ class TimeFormat(StrEnum):
             return [f"{text}000Z" for text in np.datetime_as_string(times, unit="us").tolist()]
         return [f"{us // 1_000_000}.{us % 1_000_000:06d}000" for us in times.astype(np.int64).tolist()]
 
-    def write_one(self, moment: np.datetime64) -> str:
-        return self.write(np.array([moment], "datetime64[us]"))[0]
+    def rewrite(self, body: Any) -> Any:
+        """A body that is written in RFC 3339, or a part of one, in this format."""
+        if self is TimeFormat.RFC3339:
+            return body
+        if isinstance(body, dict):
+            return {key: _unix(value) if key in TIME_KEYS else self.rewrite(value) for key, value in body.items()}
+        return [self.rewrite(part) for part in body] if isinstance(body, list) else body
+
+
+def _unix(text: str) -> str:
+    seconds = parse_time(text[:19]).astype("datetime64[s]").astype(np.int64)
+    return f"{seconds}.{text[20:29]}"
 
 
 def encode(body: Any) -> bytes:
@@ -71,11 +106,11 @@ def instrument_body(instrument: Instrument) -> dict[str, Any]:
         "pipLocation": instrument.pip_location,
         "displayPrecision": instrument.display_precision,
         "tradeUnitsPrecision": instrument.units_precision,
-        "minimumTradeSize": str(instrument.minimum_units),
+        "minimumTradeSize": units_text(instrument.minimum_units),
         "maximumTrailingStopDistance": str(MAXIMUM_TRAILING_POINTS * point),
         "minimumTrailingStopDistance": str(MINIMUM_TRAILING_POINTS * point),
         "maximumPositionSize": "0",  # no limit
-        "maximumOrderUnits": str(instrument.maximum_units),
+        "maximumOrderUnits": units_text(instrument.maximum_units),
         "marginRate": str(instrument.margin_rate),
         "guaranteedStopLossOrderMode": "DISABLED",
         "commission": {"commission": "0.0", "unitsTraded": "0", "minimumCommission": "0.0"},
@@ -90,63 +125,41 @@ def instrument_body(instrument: Instrument) -> dict[str, Any]:
     }
 
 
-def account_body(account: Account, times: TimeFormat) -> dict[str, Any]:
-    """The account without the lists of its trades, positions and orders."""
-    config = account.config
-    created = times.write_one(to_us(config.created))
-    nothing, balance, available = money(Decimal(0)), money(account.balance), money(account.margin_available)
-    return {
-        "id": config.id,
-        "alias": config.alias,
-        "currency": config.currency,
-        "balance": balance,
-        "createdByUserID": int(config.id.split("-")[2]),
-        "createdTime": created,
-        "guaranteedStopLossOrderMode": "DISABLED",
-        "pl": nothing,
-        "resettablePL": nothing,
-        "resettablePLTime": created,
-        "financing": nothing,
-        "commission": nothing,
-        "guaranteedExecutionFees": nothing,
-        "openTradeCount": 0,
-        "openPositionCount": 0,
-        "pendingOrderCount": 0,
-        "hedgingEnabled": config.hedging,
-        "unrealizedPL": nothing,
-        "NAV": balance,
-        "marginUsed": nothing,
-        "marginAvailable": available,
-        "positionValue": nothing,
-        "marginCloseoutUnrealizedPL": nothing,
-        "marginCloseoutNAV": balance,
-        "marginCloseoutMarginUsed": nothing,
-        "marginCloseoutPercent": "0.00000",
-        "marginCloseoutPositionValue": nothing,
-        "withdrawalLimit": available,
-        "marginCallMarginUsed": nothing,
-        "marginCallPercent": "0.00000",
-        "lastTransactionID": str(account.last_transaction),
-    }
-
-
-def price_body(quote: Quote, account: Account, base: Conversion, counter: Conversion, times: TimeFormat) -> dict[str, Any]:
-    """One price of the pricing endpoint; `base` and `counter` convert the pair's currencies into the account's."""
-    bid, ask = str(quote.bid), str(quote.ask)
-    units = str(units_available(account.margin_available, quote.instrument.margin_rate, base))
-    both = {"long": units, "short": units}
+def price_body(quote: Quote) -> dict[str, Any]:
+    """One price as the stream sends it."""
     return {
         "type": "PRICE",
         "instrument": quote.instrument.name,
-        "time": times.write_one(quote.time),
+        "time": write_time(quote.time),
         "status": "tradeable" if quote.tradeable else "non-tradeable",
         "tradeable": quote.tradeable,
-        "bids": [{"price": bid, "liquidity": LIQUIDITY}],
-        "asks": [{"price": ask, "liquidity": LIQUIDITY}],
-        "closeoutBid": bid,
-        "closeoutAsk": ask,
-        "quoteHomeConversionFactors": {"positiveUnits": rate(counter.gain), "negativeUnits": rate(counter.loss)},
-        "unitsAvailable": {"default": both, "reduceFirst": both, "reduceOnly": {"long": "0", "short": "0"}, "openOnly": both},
+        "bids": [_bucket(level, quote.instrument) for level in quote.bids],
+        "asks": [_bucket(level, quote.instrument) for level in quote.asks],
+        "closeoutBid": price_text(quote.bid, quote.instrument),
+        "closeoutAsk": price_text(quote.ask, quote.instrument),
+    }
+
+
+def _bucket(level: Level, instrument: Instrument) -> dict[str, Any]:
+    return {"price": price_text(level.price, instrument), "liquidity": int(level.liquidity)}
+
+
+def home_factors_body(counter: Conversion) -> dict[str, str]:
+    """What the pair's second currency is worth in the account's, when gained and when lost."""
+    return {"positiveUnits": factor_text(counter.gain), "negativeUnits": factor_text(counter.loss)}
+
+
+def units_available_body(hedging: bool, units: UnitsAvailable) -> dict[str, Any]:
+    """How much could be traded now, by the positionFill of the order."""
+
+    def both(pair: tuple[Decimal, Decimal]) -> dict[str, str]:
+        return {"long": units_text(pair[0]), "short": units_text(pair[1])}
+
+    return {
+        "default": both(units.open_only if hedging else units.reduce_first),
+        "reduceFirst": both(units.reduce_first),
+        "reduceOnly": both(units.reduce_only),
+        "openOnly": both(units.open_only),
     }
 
 
@@ -154,20 +167,10 @@ def conversion_body(conversion: Conversion) -> dict[str, str]:
     """One entry of homeConversions."""
     return {
         "currency": conversion.currency,
-        "accountGain": rate(conversion.gain),
-        "accountLoss": rate(conversion.loss),
-        "positionValue": rate(conversion.mid),
+        "accountGain": factor_text(conversion.gain),
+        "accountLoss": factor_text(conversion.loss),
+        "positionValue": factor_text(conversion.mid),
     }
-
-
-def money(amount: Decimal) -> str:
-    """An amount of the account's currency, with the four decimals that OANDA gives."""
-    return f"{amount:.4f}"
-
-
-def rate(value: Decimal) -> str:
-    """A conversion rate, with eight decimals."""
-    return f"{value:.8f}"
 
 
 def _prices(points: Points, side: int, decimals: int) -> list[list[str]]:
