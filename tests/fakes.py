@@ -24,6 +24,21 @@ TOKEN = "fake-0123456789abcdef-fedcba9876543210"
 ACCOUNT = "101-001-1234567-001"
 
 
+class FakeClock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self, now: float = 100.0) -> None:
+        self.now = now
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
 def fake_instrument(name: str) -> dict[str, Any]:
     """An instrument as OANDA sends it today, with keys that the 2018 schema does not have."""
     days = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")

@@ -232,7 +232,7 @@ def test_a_login_in_netrc_does_not_take_the_place_of_the_token(oanda, tmp_path, 
     netrc = tmp_path / "netrc"
     netrc.write_text("default login someone password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setattr("mbats.oanda.client.LOOPBACK", ())
+    monkeypatch.setattr("mbats.oanda.sessions.LOOPBACK", ())
 
     with impatient(oanda) as client:
         assert client.accounts() == [ACCOUNT]
@@ -323,7 +323,7 @@ def test_the_environment_chooses_address_and_token(chosen, url, token, tmp_path)
     client = OandaClient.from_settings(settings)
 
     assert client.url == url
-    assert client._token.get_secret_value() == token
+    assert client.sessions._token.get_secret_value() == token
 
 
 @pytest.mark.parametrize(

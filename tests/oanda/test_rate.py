@@ -4,22 +4,9 @@ from __future__ import annotations
 
 import threading
 
+from fakes import FakeClock
+
 from mbats.oanda.rate import RateLimit
-
-
-class FakeClock:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
 
 def test_the_first_call_goes_at_once_and_the_others_are_spread_evenly():

@@ -11,49 +11,33 @@ trustworthy answer came, after all attempts; `OandaRejected` that asking again w
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any, Self, TypeVar
-from urllib.parse import quote, urlsplit
-from uuid import uuid4
+from typing import Any, Self
+from urllib.parse import quote
 
 import numpy as np
-import requests
-from oandapyV20 import API, V20Error
 from oandapyV20.endpoints.accounts import AccountInstruments, AccountList
-from oandapyV20.endpoints.apirequest import APIRequest
 from oandapyV20.endpoints.instruments import InstrumentsCandles
 from oandapyV20.oandapyV20 import TRADING_ENVIRONMENTS
 from pydantic import SecretStr
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 
-from mbats.errors import ConfigError, OandaError, OandaRejected, OandaUnavailable
+from mbats.errors import OandaUnavailable
 from mbats.market import Bars, Granularity, Instrument, to_datetime, to_us
-from mbats.oanda.parse import format_time, parse_accounts, parse_candles, parse_instruments, parse_refusal, still_forming
-from mbats.oanda.rate import RateLimit
+from mbats.oanda.parse import format_time, parse_accounts, parse_candles, parse_instruments, still_forming
+from mbats.oanda.reads import Reads
+from mbats.oanda.sessions import Sessions
 from mbats.settings import Settings
 
-T = TypeVar("T")
-
 PAGE = 5000  # candles; OANDA refuses more
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-HINTS = {
-    401: "A practice token works only on the practice host and a live one only on the live host: check MBATS_OANDA_TOKEN and "
-    "MBATS_OANDA_ENVIRONMENT; the simulator takes the token that ./starter_script.sh made.",
-    403: "The account does not belong to this token: check MBATS_OANDA_ACCOUNT.",
-    404: "Check the name, and that the address is that of a v20 REST host.",
-}
 
 
 class OandaClient:
-    """The read side of OANDA v20. Safe to share between threads; close it, or use it in a `with`.
+    """The market data of OANDA v20. Safe to share between threads; close it, or use it in a `with`.
 
     OANDA counts 120 requests and 2 new connections a second. `timeout` is (connect, read) in seconds. `attempts` counts the
     first one; the pauses between them grow from `first_pause` to `longest_pause` seconds, with jitter so that threads do not
-    come back together.
+    come back together. What else talks to the broker should share `sessions`, and with it the pace.
     """
 
     def __init__(
@@ -61,6 +45,7 @@ class OandaClient:
         url: str,
         token: SecretStr,
         *,
+        stream_url: str | None = None,
         requests_per_second: float = 100.0,
         connections_per_second: float = 2.0,
         timeout: tuple[float, float] = (3.05, 10.0),
@@ -68,35 +53,32 @@ class OandaClient:
         first_pause: float = 0.25,
         longest_pause: float = 8.0,
     ) -> None:
-        self.url = _checked_url(url)
-        self._token = _checked_token(token)
-        self._timeout = timeout
-        self._calls = RateLimit(requests_per_second)
-        self._connections = RateLimit(connections_per_second)
-        self._attempts = attempts
-        self._retrying = Retrying(
-            retry=retry_if_exception_type(OandaUnavailable),
-            stop=stop_after_attempt(attempts),
-            wait=wait_exponential(multiplier=first_pause, max=longest_pause) + wait_random(0, first_pause),
-            reraise=True,
+        self.sessions = Sessions(
+            url,
+            token,
+            stream_url=stream_url,
+            requests_per_second=requests_per_second,
+            connections_per_second=connections_per_second,
+            timeout=timeout,
         )
-        # oandapyV20 finds an address by name in one table of the process, so each client stands there under its own.
-        self._environment = f"mbats-{uuid4().hex}"
-        TRADING_ENVIRONMENTS[self._environment] = {"api": self.url}
-        weakref.finalize(self, TRADING_ENVIRONMENTS.pop, self._environment, None)
-        self._of_thread = threading.local()
-        self._apis: list[API] = []
-        self._lock = threading.Lock()
+        self._reads = Reads(self.sessions, attempts=attempts, first_pause=first_pause, longest_pause=longest_pause)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """The client of the chosen environment. Raises ConfigError when its token is missing."""
         environment = settings.oanda_environment
         if environment == "simulator":
-            url, token = settings.simulator_url, settings.required_secret("simulator_token")
+            url, stream_url = settings.simulator_url, settings.simulator_stream_url
+            token = settings.required_secret("simulator_token")
         else:
-            url, token = TRADING_ENVIRONMENTS[environment]["api"], settings.required_secret("oanda_token")
-        return cls(url, token, requests_per_second=settings.oanda_requests_per_second)
+            hosts = TRADING_ENVIRONMENTS[environment]
+            url, stream_url, token = hosts["api"], hosts["stream"], settings.required_secret("oanda_token")
+        return cls(url, token, stream_url=stream_url, requests_per_second=settings.oanda_requests_per_second)
+
+    @property
+    def url(self) -> str:
+        """The address of the REST side."""
+        return self.sessions.url
 
     def __repr__(self) -> str:
         return f"OandaClient({self.url!r})"
@@ -109,15 +91,11 @@ class OandaClient:
 
     def close(self) -> None:
         """Close the connections of every thread."""
-        with self._lock:
-            for api in self._apis:
-                api.close()
-            self._apis.clear()
-            self._of_thread = threading.local()
+        self.sessions.close()
 
     def accounts(self) -> list[str]:
         """The ids of the accounts that the token may use."""
-        return self._read(AccountList(), parse_accounts)
+        return self._reads.read(AccountList(), parse_accounts)
 
     def instruments(self, account: str, names: Iterable[str] | None = None) -> list[Instrument]:
         """The instruments of an account: the named ones, or all. OANDA refuses the whole call for one unknown name."""
@@ -125,7 +103,7 @@ class OandaClient:
         if wanted == []:
             return []
         params = {} if wanted is None else {"instruments": ",".join(wanted)}
-        return self._read(AccountInstruments(quote(account, safe=""), params), parse_instruments)
+        return self._reads.read(AccountInstruments(quote(account, safe=""), params), parse_instruments)
 
     def candles(
         self, instrument: str, granularity: Granularity, *, start: datetime, end: datetime | None = None
@@ -161,69 +139,4 @@ class OandaClient:
                 raise OandaUnavailable(f"The answer cannot be read: candles of {found}, expected {instrument} {granularity}.")
             return bars, still_forming(payload)
 
-        return self._read(InstrumentsCandles(quote(instrument, safe=""), params), parse)
-
-    def _read(self, request: APIRequest, parse: Callable[[Any], T]) -> T:
-        """Ask, and ask again when no good answer came. For reads only: an order that is sent twice may be filled twice."""
-        try:
-            answer: T = self._retrying(self._ask, request, parse)
-            return answer
-        except OandaUnavailable as error:
-            message = f"{error} Gave up after {self._attempts} attempts."
-            raise OandaUnavailable(message, status=error.status, error_code=error.error_code) from error
-
-    def _ask(self, request: APIRequest, parse: Callable[[Any], T]) -> T:
-        """One attempt, as one of two errors when it fails."""
-        self._calls.wait()
-        what = f"{request.method} {request} at {self.url}"
-        try:
-            return parse(self._api().request(request))
-        except OandaUnavailable as error:
-            raise OandaUnavailable(f"{what}: {error}") from error
-        except V20Error as error:
-            raise self._refusal(what, error.code, error.msg) from None
-        except requests.RequestException as error:
-            raise OandaUnavailable(f"{what}: no answer ({type(error).__name__}: {error}).") from error
-        except ValueError as error:  # not JSON, not UTF-8, or a success that is not 200
-            raise OandaUnavailable(f"{what}: The answer cannot be read: {error}.") from error
-
-    def _refusal(self, what: str, status: int, body: str) -> OandaError:
-        reason, code = parse_refusal(body)
-        # An answer might quote the request; the token must not travel on in a message.
-        message = f"{what}: HTTP {status}: {reason}".replace(self._token.get_secret_value(), "(token)")
-        if status == 429 or status >= 500:
-            return OandaUnavailable(message, status=status, error_code=code)
-        return OandaRejected(f"{message} {HINTS.get(status, '')}".rstrip(), status=status, error_code=code)
-
-    def _api(self) -> API:
-        """This thread's own session, since a `requests.Session` must not be shared."""
-        api: API | None = getattr(self._of_thread, "api", None)
-        if api is None:
-            self._connections.wait()
-            api = API(self._token.get_secret_value(), self._environment, request_params={"timeout": self._timeout})
-            api.client.auth = _as_it_is
-            api.client.trust_env = urlsplit(self.url).hostname not in LOOPBACK
-            self._of_thread.api = api
-            with self._lock:
-                self._apis.append(api)
-        return api
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Without an auth of its own, requests would put a login from ~/.netrc in the place of our token."""
-    return request
-
-
-def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"OANDA's address is '{url}', expected http(s)://host[:port]. Correct it in .env.")
-    return url.rstrip("/")
-
-
-def _checked_token(token: SecretStr) -> SecretStr:
-    """The token, refused here when it is no header value: requests would print it in its complaint."""
-    text = token.get_secret_value()
-    if not text or not text.isascii() or not text.isprintable() or " " in text:
-        raise ConfigError("OANDA's token is empty, or holds a space or a character that no token has. Copy it again.")
-    return token
+        return self._reads.read(InstrumentsCandles(quote(instrument, safe=""), params), parse)

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from mbats.errors import OandaUnavailable
-from mbats.market import Bars, Instrument, Times
+from mbats.market import Bars, Instrument, Times, to_datetime
 
 T = TypeVar("T")
 
@@ -25,23 +25,23 @@ WRONG_KIND = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 def parse_accounts(payload: Any) -> list[str]:
     """The account ids of `GET /accounts`."""
-    return _read("accounts", lambda: [_text(account["id"]) for account in payload["accounts"]])
+    return read_part("accounts", lambda: [_text(account["id"]) for account in payload["accounts"]])
 
 
 def parse_instruments(payload: Any) -> list[Instrument]:
     """The instruments of `GET /accounts/{id}/instruments`."""
-    return [parse_instrument(entry) for entry in _read("instruments", lambda: list(payload["instruments"]))]
+    return parse_list(payload, "instruments", parse_instrument)
 
 
 def parse_instrument(payload: Any) -> Instrument:
     """One instrument. Its financing is required: without it every held position would look free of cost."""
     name = payload.get("name", "?") if isinstance(payload, dict) else "?"
-    return _read(f"instrument {name}", lambda: _instrument(payload))
+    return read_part(f"instrument {name}", lambda: _instrument(payload))
 
 
 def parse_candles(payload: Any) -> Bars:
     """The complete candles of `GET /instruments/{name}/candles` with `price=BA`, oldest first, each time once."""
-    candles = _read("candles", lambda: list(payload["candles"]))
+    candles = read_part("candles", lambda: list(payload["candles"]))
     try:
         bars = _bars(candles)
     except WRONG_KIND as error:
@@ -52,6 +52,11 @@ def parse_candles(payload: Any) -> Bars:
         i = int(np.argmax(steps < 0))
         raise OandaUnavailable(f"The answer cannot be read: candles: {bars.time[i + 1]}Z comes after {bars.time[i]}Z.")
     return bars[np.r_[True, steps > 0]] if (steps == 0).any() else bars
+
+
+def parse_list(payload: Any, key: str, parse: Callable[[Any], T]) -> list[T]:
+    """What `parse` makes of each entry of the list under `key`."""
+    return [parse(entry) for entry in read_part(key, lambda: list(payload[key]))]
 
 
 def still_forming(payload: Any) -> bool:
@@ -66,6 +71,19 @@ def parse_times(texts: list[str]) -> Times:
     split = [text.partition(".") for text in texts]
     micros = [int(seconds) * 1_000_000 + int(f"{fraction:0<6.6}") for seconds, _, fraction in split]
     return np.array(micros, np.int64).astype("datetime64[us]")
+
+
+def parse_time(text: str) -> datetime:
+    """One such time, UTC. Raises ValueError or TypeError."""
+    return to_datetime(parse_times([_text(text)])[0])
+
+
+def parse_decimal(text: Any) -> Decimal:
+    """A number that was sent as text. Raises TypeError for a JSON number, whose digits are lost, and ValueError for NaN."""
+    value = Decimal(_text(text))
+    if not value.is_finite():
+        raise ValueError(f"found {text!r}, expected a number")
+    return value
 
 
 def format_time(moment: datetime) -> str:
@@ -83,17 +101,18 @@ def parse_refusal(body: str) -> tuple[str, str | None]:
         return (f"{words[:120]}…" if len(words) > 120 else words) or "empty body", None
 
 
-def unreadable(what: str, error: Exception) -> OandaUnavailable:
-    """The error that says which part of an answer is missing or of the wrong kind."""
-    reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-    return OandaUnavailable(f"The answer cannot be read: {what}: {reason}.")
-
-
-def _read(what: str, parse: Callable[[], T]) -> T:
+def read_part(what: str, parse: Callable[[], T]) -> T:
+    """What `parse` returns; whatever is missing or of the wrong kind becomes an OandaUnavailable that names `what`."""
     try:
         return parse()
     except WRONG_KIND as error:
         raise unreadable(what, error) from error
+
+
+def unreadable(what: str, error: Exception) -> OandaUnavailable:
+    """The error that says which part of an answer is missing or of the wrong kind."""
+    reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return OandaUnavailable(f"The answer cannot be read: {what}: {reason}.")
 
 
 def _instrument(payload: Any) -> Instrument:
@@ -128,7 +147,7 @@ def _bars(candles: list[Any]) -> Bars:
 def _name_first_fault(candles: list[Any]) -> None:
     for number, candle in enumerate(candles, 1):
         time = candle.get("time", "without a time") if isinstance(candle, dict) else "of no known form"
-        _read(f"candle {number} of {len(candles)} ({time})", lambda candle=candle: _bars([candle]))  # type: ignore[misc]
+        read_part(f"candle {number} of {len(candles)} ({time})", lambda candle=candle: _bars([candle]))  # type: ignore[misc]
 
 
 def _text(value: Any) -> str:
