@@ -53,13 +53,11 @@ class World:
         return quote_of(name, TUESDAY, MIDDLES[name], MIDDLES[name] + 10)
 
     def seen_at(self, row: int) -> dict[str, Quote]:
-        """The prices that are known when a row is looked at: its own, and of other pairs those before its time."""
+        """The prices that are known when a row is looked at: those of this row and of all before it."""
         batch, seen = self.batch, {name: self.before(name) for name in NAMES}
-        first = int(np.searchsorted(batch.time, batch.time[row]))
-        for at, name in enumerate(batch.names):
-            last = row if batch.which[row] == at else self.rows[name][: np.searchsorted(self.rows[name], first)][-1:]
-            if np.size(last):
-                last = int(np.squeeze(last))
+        for name in batch.names:
+            if known := int(np.searchsorted(self.rows[name], row, "right")):
+                last = self.rows[name][known - 1]
                 seen[name] = quote_of(name, batch.time[last], batch.bid[last], batch.ask[last])
         return seen
 
