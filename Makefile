@@ -26,6 +26,8 @@ test:  ## all checks, as before a change lands
 
 bench:  ## how fast the parts are, beside what was promised
 	.venv/bin/python benchmarks/research_loop.py
+	.venv/bin/python benchmarks/simulator_core.py
+	.venv/bin/python benchmarks/simulator_streams.py
 
 lint:  ## style
 	.venv/bin/ruff check

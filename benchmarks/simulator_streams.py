@@ -41,7 +41,7 @@ SEED = 20050103
 START = "2024-05-14T10:00:00Z"  # an ordinary Tuesday: the clock begins there and goes as fast as any other
 ACCOUNT = "101-004-1435156-001"
 RATE = 100  # requests a second
-FASTEST = 115  # requests a second, after a pause of the machine: more than 120 are refused
+FASTEST, AT_ONCE = 115, 5  # requests a second, and at once, after a pause of the machine: more than 120 are refused
 STOOD = 2.0  # seconds; a price that was the last one for so long, and was not sent, is lost
 PAUSE = 0.55  # seconds between two new streams: two a second are allowed
 
@@ -115,6 +115,12 @@ def memory(process: int) -> int:
     return int(status.split("VmRSS:")[1].split()[0]) // 1024
 
 
+def work(process: int) -> float:
+    """Seconds for which the process has had a processor."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Pauses:
     """How long this machine let nobody here run: a thread that wants to wake every 10 ms, and when it did."""
 
@@ -185,11 +191,11 @@ async def send_requests(session: aiohttp.ClientSession, load: Load, seconds: flo
     """So many requests a second, each when it is due whether or not those before it are answered."""
     began = time.perf_counter()
     running: set[asyncio.Task[None]] = set()
-    sent = began
+    earliest = began
     for number in range(round(seconds * RATE)):
         due = began + number / RATE
-        await asyncio.sleep(max(0.0, max(due, sent + 1 / FASTEST) - time.perf_counter()))
-        sent = time.perf_counter()
+        await asyncio.sleep(max(0.0, max(due, earliest) - time.perf_counter()))
+        earliest = max(earliest + 1 / FASTEST, time.perf_counter() - AT_ONCE / FASTEST)
         task = asyncio.create_task(send(session, load, number, due))
         running.add(task)
         task.add_done_callback(running.discard)
@@ -319,15 +325,25 @@ async def measure(token: str, urls: list[str], streams: int, seconds: float) -> 
     return found, load, known
 
 
-def report(
-    found: list[Found], load: Load, known: dict[int, bytes], seconds: float, megabytes: tuple[int, int], pause: float
-) -> bool:
+@dataclass
+class Machine:
+    """What the load cost: memory before and after (MB), seconds of a processor, and the longest pause of everything."""
+
+    before: int
+    after: int
+    work: float
+    pause: float
+
+
+def report(found: list[Found], load: Load, known: dict[int, bytes], seconds: float, machine: Machine) -> bool:
     """Print what was measured; whether nothing was wrong."""
     market = SampleMarket(SEED)
     wrong = [f"{count} times {what}" for what, count in load.wrong.items()]
     for number, each in enumerate(found):
         problems = [each.ended] if each.ended else []
-        problems += check_prices(each, market, STOOD + pause) if each.kind == "pricing" else check_transactions(each, known)
+        problems += (
+            check_prices(each, market, STOOD + machine.pause) if each.kind == "pricing" else check_transactions(each, known)
+        )
         wrong += [f"stream {number} ({each.kind}): {problem}" for problem in problems]
     latencies = Table("request", "number", "p50 ms", "p99 ms", "longest ms")
     everything = [took for each in load.seconds.values() for took in each]
@@ -343,8 +359,9 @@ def report(
     beats = sum(each.beats for each in found)
     console.print(
         f"{len(everything) / seconds:.1f} requests a second for {seconds:g} s over {len(found)} streams: {lines:,} transactions, "
-        f"{prices:,} prices and {beats:,} heartbeats came. Memory {megabytes[0]} MB, at the end {megabytes[1]} MB. "
-        f"The machine's own longest pause: {1000 * pause:.0f} ms."
+        f"{prices:,} prices and {beats:,} heartbeats came. The simulator took {100 * machine.work / seconds:.0f} % of a "
+        f"processor and {machine.before} MB, at the end {machine.after} MB; the machine's own longest pause was "
+        f"{1000 * machine.pause:.0f} ms."
     )
     for each in wrong or ["Nothing was lost, reordered or altered."]:
         console.print(each)
@@ -358,11 +375,11 @@ def main() -> int:
     asked = parser.parse_args()
     token = secrets.token_hex(16)
     with simulator(token) as (urls, process):
-        before = memory(process)
+        before, worked = memory(process), work(process)
         with Pauses() as pauses:
             found, load, known = asyncio.run(measure(token, urls, asked.streams, asked.seconds))
-        after = memory(process)
-    return 0 if report(found, load, known, asked.seconds, (before, after), pauses.longest) else 1
+        machine = Machine(before, memory(process), work(process) - worked, pauses.longest)
+    return 0 if report(found, load, known, asked.seconds, machine) else 1
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ class Clock:
         self._anchor = now if start is None else start  # the time shown when `_began` was taken
         self._began = monotonic()
         self._skew = self._anchor - now  # ahead of this machine
+        self.until: np.datetime64 | None = None  # where a clock that moves as fast as possible stops
 
     def now(self) -> np.datetime64:
         """What the clock shows. After a jump back, earlier than it once showed."""
@@ -90,7 +91,7 @@ class Clock:
         if not SLOWEST <= wanted <= FASTEST:
             raise ValueError(f"a speed of {wanted:g}; it must be from {SLOWEST:g} to {FASTEST:g}")
         now = self.now()
-        self.mode, self.speed = mode, wanted
+        self.mode, self.speed, self.until = mode, wanted, None
         self._show(now)
 
     def move_to(self, moment: np.datetime64) -> None:
@@ -108,12 +109,13 @@ class Clock:
 
     def state(self) -> dict[str, Any]:
         """What `load` needs."""
-        skew = int(self._skew.astype(np.int64))
-        return {"mode": self.mode.value, "speed": self.speed, "now": write_time(self.now()), "skew_us": skew}
+        skew, until = int(self._skew.astype(np.int64)), None if self.until is None else write_time(self.until)
+        return {"mode": self.mode.value, "speed": self.speed, "now": write_time(self.now()), "skew_us": skew, "until": until}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on as `state` says: a clock that follows this machine's did so in between, every other one has stood still."""
         self.mode, self.speed = Mode(state["mode"]), float(state["speed"])
+        self.until = None if state["until"] is None else parse_time(state["until"])
         self._show(parse_time(state["now"]))
         if self.mode.follows_wall:
             self._skew = np.timedelta64(state["skew_us"], "us")

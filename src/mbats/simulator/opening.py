@@ -90,7 +90,9 @@ def _clock(settings: Settings, source: PriceSource) -> tuple[Clock, int]:
         )
     start = _start(settings, source, now)
     weeks = weeks_between(start, now) if mode is Mode.SHIFT else 0
-    return Clock(mode, start=None if mode.follows_wall else start, speed=settings.simulator_speed), weeks
+    clock = Clock(mode, start=None if mode.follows_wall else start, speed=settings.simulator_speed)
+    clock.until = now if mode is Mode.ASAP else None
+    return clock, weeks
 
 
 def _start(settings: Settings, source: PriceSource, now: np.datetime64) -> np.datetime64:

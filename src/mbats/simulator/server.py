@@ -80,6 +80,7 @@ class Process:
         self._runners: dict[str, web.AppRunner] = {}
         self._sites: dict[str, web.TCPSite] = {}
         self._stop = asyncio.Event()
+        self._stepping = Stepping(runtime)
         self._outage: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -95,6 +96,7 @@ class Process:
             for door in doors(self._settings):
                 await self._listen(door)
             self._say_where()
+            self._stepping.go_on()
             await self._serve(streams)
         finally:
             streams.end_all("the simulator stops")
@@ -109,7 +111,7 @@ class Process:
         stream = create_stream_app(streams, access, middlewares=[journal_and_faults(runtime, deeds, "stream")])
         for app in (rest, stream):
             spoil_dates(app, runtime.clock)
-        administration = Administration(runtime, deeds, streams, Stepping(runtime))
+        administration = Administration(runtime, deeds, streams, self._stepping)
         admin = create_admin_app(administration, exposed=self._exposed)
         # A stream ends with its client. A request goes on: whoever hangs up before the answer may have traded all the same.
         for name, app, cancels in (("rest", rest, False), ("stream", stream, True), ("admin", admin, False)):

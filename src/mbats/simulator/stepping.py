@@ -56,7 +56,18 @@ class Stepping:
         """Begin to move to `moment` as fast as possible; returns at once."""
         self.stop()
         self._runtime.clock.set_mode(Mode.ASAP)
-        self._running = asyncio.get_running_loop().create_task(self.move_to(moment))
+        self._runtime.clock.until = moment
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let a clock that was on its way as fast as possible be so again: after a start, too."""
+        clock = self._runtime.clock
+        if clock.until is not None and clock.now() < clock.until:
+            self._running = asyncio.get_running_loop().create_task(self._run(clock.until))
+
+    async def _run(self, moment: np.datetime64) -> None:
+        async with self._turn:
+            await self._go(moment)
 
     def stop(self) -> None:
         """Stay where the clock is."""
@@ -90,3 +101,5 @@ class Stepping:
         mode = self._runtime.clock.mode
         if not mode.stands:
             raise UsageError(f"The clock was not moved: it runs by itself ({mode}). Set it to step first (POST /clock).")
+        if self.running:
+            raise UsageError("The clock was not moved: it runs to its end as fast as it can. Set it to step first (POST /clock).")

@@ -178,6 +178,7 @@ def _put_back(request: web.Request, name: str | None) -> web.Response:
     here = request.app[ADMINISTRATION]
     here.stepping.stop()
     here.runtime.reset(name)
+    here.stepping.go_on()
     here.streams.look()
     here.runtime.journal.add("admin", action="reset" if name is None else "restore", snapshot=name)
     return answer({"engineTime": write_time(here.runtime.engine.now), "digest": here.runtime.log.digest()})
