@@ -171,6 +171,17 @@ def test_an_order_gets_names_and_is_found_by_them(served):
     assert served.put("orders/9/clientExtensions", extensions).status == 404
 
 
+def test_names_for_a_trade_stay_without_effect_on_an_order_that_opens_none(served):
+    served.order(100, takeProfitOnFill={"price": "1.2"})
+
+    served.put("orders/5/clientExtensions", {"clientExtensions": {"id": "tp"}, "tradeClientExtensions": {"id": "t"}})
+    replaced = served.put("orders/@tp", {"order": {"type": "TAKE_PROFIT", "tradeID": "4", "price": "1.3"}})
+
+    assert "tradeClientExtensions" not in replaced.body["orderCreateTransaction"]
+    assert served.get("orders/@tp").body["order"]["clientExtensions"] == {"id": "tp"}
+    assert served.get("orders/5").body["order"]["state"] == "CANCELLED"
+
+
 def test_an_order_tells_what_became_of_it(served):
     served.order(300)
     served.order(-500, type="MARKET", positionFill="REDUCE_FIRST")

@@ -42,7 +42,7 @@ def order_body(order: Order, instrument: Instrument) -> dict[str, Any]:
         body["partialFill"] = "DEFAULT"  # recorded, and not in the schema
     if order.extensions:
         body["clientExtensions"] = dict(order.extensions)
-    if order.trade_extensions:
+    if order.trade_extensions and order.trade_id is None:  # one that belongs to a trade opens none
         body["tradeClientExtensions"] = dict(order.trade_extensions)
     if order.initial_price is not None:
         body["initialMarketPrice"] = price_text(order.initial_price, instrument)

@@ -245,6 +245,21 @@ def test_a_halted_market_cancels_market_orders_and_takes_pending_ones(exchange):
     assert types(exchange.price("EUR_USD", "1.10000", "1.10010")) == ["ORDER_FILL LIMIT_ORDER"]
 
 
+def test_nothing_is_dealt_before_there_is_a_price_to_convert_it_by():
+    exchange = Simulated(currency="EUR")
+    exchange.price("GBP_USD", "1.27000", "1.27010")
+
+    market = exchange.order(1000, instrument="GBP_USD")
+    limit = exchange.order(1000, instrument="GBP_USD", type="LIMIT", price="1.30000")
+    quiet = exchange.price("GBP_USD", "1.27000", "1.27010")
+    exchange.price("EUR_USD", "1.10000", "1.10010")
+
+    assert market.body["orderCancelTransaction"]["reason"] == "MARKET_HALTED"
+    assert "orderFillTransaction" not in limit.body
+    assert quiet == []
+    assert types(exchange.price("GBP_USD", "1.27000", "1.27010")) == ["ORDER_FILL LIMIT_ORDER"]
+
+
 def test_immediate_or_cancel_takes_what_the_book_has_within_the_bound():
     exchange = Simulated(balance=D(100_000_000))
     exchange.price("EUR_USD", "1.10000", "1.10010")

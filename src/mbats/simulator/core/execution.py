@@ -66,6 +66,8 @@ def plan(account: Account, order: Order, quote: Quote, desk: Desk, *, arrives: b
 
     `arrives` says that the order comes with this request: then a take profit that the market has passed must not lose.
     """
+    if not _can_be_booked(account, quote, desk):
+        return "MARKET_HALTED" if order.type is OrderType.MARKET or order.time_in_force in AT_ONCE else None
     buys = is_buy(account, order)
     sign = 1 if buys else -1
     closes, opens = _split(account, order, sign)
@@ -92,6 +94,15 @@ def plan(account: Account, order: Order, quote: Quote, desk: Desk, *, arrives: b
     if arrives and order.type is OrderType.TAKE_PROFIT and _loses(execution):
         return "LOSING_TAKE_PROFIT"
     return _obstacle(account, order, execution, quote, desk) or execution
+
+
+def _can_be_booked(account: Account, quote: Quote, desk: Desk) -> bool:
+    """Whether there are prices yet by which the pair's currencies can be converted into the account's."""
+    try:
+        conversions(account, quote.instrument, desk.quote)
+    except LookupError:
+        return False
+    return True
 
 
 def _split(account: Account, order: Order, sign: int) -> tuple[tuple[tuple[Trade, Decimal], ...], Decimal]:

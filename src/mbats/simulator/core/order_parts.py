@@ -71,7 +71,9 @@ def read_names(form: Form, account: Account, replaces: Order | None, *, of_trade
     if not of_trade:
         form.extensions("tradeClientExtensions", "CLIENT_TRADE")
     if replaces is not None:
-        kept = {"clientExtensions": replaces.extensions, "tradeClientExtensions": replaces.trade_extensions}
+        kept = {"clientExtensions": replaces.extensions}
+        if not of_trade:
+            kept["tradeClientExtensions"] = replaces.trade_extensions
         form.fields |= {key: dict(value) for key, value in kept.items() if value and not form.has(key)}
     if name is not None and is_taken(account, name, replaces):
         form.reject("CLIENT_ORDER_ID_ALREADY_EXISTS")
