@@ -41,7 +41,6 @@ SEED = 20050103
 START = "2024-05-14T10:00:00Z"  # an ordinary Tuesday: the clock begins there and goes as fast as any other
 ACCOUNT = "101-004-1435156-001"
 RATE = 100  # requests a second
-FASTEST, AT_ONCE = 115, 5  # requests a second, and at once, after a pause of the machine: more than 120 are refused
 STOOD = 2.0  # seconds; a price that was the last one for so long, and was not sent, is lost
 PAUSE = 0.55  # seconds between two new streams: two a second are allowed
 
@@ -74,11 +73,18 @@ class Load:
 
 @contextlib.contextmanager
 def simulator(token: str) -> Iterator[tuple[list[str], int]]:
-    """A simulator with OANDA's limits in a folder of its own: the addresses of its three ports, and its process id."""
+    """A simulator in a folder of its own: the addresses of its three ports, and its process id.
+
+    Streams are limited as OANDA's are. Requests are not: what comes late after a pause of the machine would be refused.
+    """
     ports = free_ports()
     with tempfile.TemporaryDirectory() as home:
+        config = Path(home) / "config.yaml"
+        owner = {"name": "owner", "tokens": [{"token_secret": "simulator_token"}], "accounts": [{"id": ACCOUNT}]}
+        config.write_bytes(orjson.dumps({"users": [owner], "options": {"requests_per_second": 100_000}}))  # JSON is YAML
         variables = {
             "home": home,
+            "simulator_config": config,
             "simulator_token": token,
             "simulator_port": ports[0],
             "simulator_stream_port": ports[1],
@@ -191,11 +197,9 @@ async def send_requests(session: aiohttp.ClientSession, load: Load, seconds: flo
     """So many requests a second, each when it is due whether or not those before it are answered."""
     began = time.perf_counter()
     running: set[asyncio.Task[None]] = set()
-    earliest = began
     for number in range(round(seconds * RATE)):
         due = began + number / RATE
-        await asyncio.sleep(max(0.0, max(due, earliest) - time.perf_counter()))
-        earliest = max(earliest + 1 / FASTEST, time.perf_counter() - AT_ONCE / FASTEST)
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
         task = asyncio.create_task(send(session, load, number, due))
         running.add(task)
         task.add_done_callback(running.discard)

@@ -77,3 +77,4 @@ def test_seaweedfs_takes_the_place_of_minio(stack):
         assert get(f"{other.url('s3')}/artifacts/kept.txt").status_code == 403
     finally:
         other.compose("--profile", "*", "down", "--volumes")
+        other.docker("rmi", "mbats-test-seaweedfs/mbats:local", check=False)  # a name of the other's image
