@@ -93,6 +93,7 @@ def _clock(here: Administration) -> dict[str, Any]:
         "mode": clock.mode.value,
         "speed": clock.speed if clock.mode is Mode.ACCELERATED else None,
         "running": running or not clock.mode.stands,
+        "until": None if clock.until is None else write_time(clock.until),
     }
 
 
