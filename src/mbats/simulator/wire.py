@@ -17,6 +17,7 @@ import orjson
 from mbats.market import Granularity, Instrument, Times
 from mbats.simulator.available import UnitsAvailable
 from mbats.simulator.candles import Flags
+from mbats.simulator.core.details import MAXIMUM_TRAILING_POINTS, MINIMUM_TRAILING_POINTS
 from mbats.simulator.core.numbers import factor_text, price_text, units_text
 from mbats.simulator.core.times import parse_time, write_time
 from mbats.simulator.prices import ASK, BID, MID, Candles, Points
@@ -24,7 +25,6 @@ from mbats.simulator.quotes import Conversion, Level, Quote
 
 SIDE_NAMES = {"B": ("bid", BID), "M": ("mid", MID), "A": ("ask", ASK)}
 WEEKDAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")
-MINIMUM_TRAILING_POINTS, MAXIMUM_TRAILING_POINTS = 50, 100_000
 # Every key of the API under which a time stands.
 TIME_KEYS = frozenset(
     {
