@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 from samples import sample_instrument
 
 from mbats.database import Database
@@ -20,6 +21,7 @@ from mbats.simulator.alignment import OANDA, starts_between
 from mbats.simulator.databasebars import DatabaseBars
 from mbats.simulator.intrabar import Intrabar, PathStyle
 from mbats.simulator.market import Market
+from mbats.simulator.opening import open_exchange
 from mbats.simulator.prices import Candles
 from mbats.simulator.sample import SampleMarket
 
@@ -63,6 +65,20 @@ def test_stored_minutes_are_served_as_they_are_with_the_symbols_own_terms(db, re
     middle = (np.datetime64("2024-02-29T23:00", "us"), np.datetime64("2024-03-01T02:00", "us"))
     assert_same(source.bars("EUR_USD", *middle), minutes.between(*middle))
     assert not len(source.bars("EUR_USD", END, END + np.timedelta64(9, "D")))
+
+
+def test_by_the_setting_one_trades_on_stored_bars(db, settings: Settings, market: SampleMarket, tmp_path):
+    upsert_bars(db, "EUR_USD", Granularity.M1, to_bars(market.bars("EUR_USD", START, END), 5), vendor="sample")
+    chosen = {"simulator_source": "database", "simulator_clock": "step", "simulator_data": tmp_path}
+    runtime = open_exchange(settings.model_copy(update=chosen | {"simulator_token": SecretStr("a-token")}))
+    moment = np.datetime64("2024-03-05T12:00", "us")
+    runtime.clock.move_to(moment)
+    order = {"type": "MARKET", "instrument": "EUR_USD", "units": "100"}
+
+    reply = runtime.execute(lambda engine: engine.create_order("101-004-1435156-001", {"order": order}))
+
+    before = market.bars("EUR_USD", moment - np.timedelta64(10, "m"), moment)
+    assert reply.body["orderFillTransaction"]["price"] == f"{before.prices[1, 3, -1] / 10**5:.5f}"
 
 
 @pytest.mark.parametrize("base", [Granularity.M1, Granularity.M15, Granularity.H4, Granularity.D])
