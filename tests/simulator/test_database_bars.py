@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 from samples import sample_instrument
 
+import mbats.database
 from mbats.database import Database
 from mbats.errors import ConfigError
 from mbats.market import Bars, Granularity
@@ -67,7 +68,8 @@ def test_stored_minutes_are_served_as_they_are_with_the_symbols_own_terms(db, re
     assert not len(source.bars("EUR_USD", END, END + np.timedelta64(9, "D")))
 
 
-def test_by_the_setting_one_trades_on_stored_bars(db, settings: Settings, market: SampleMarket, tmp_path):
+def test_by_the_setting_one_trades_on_stored_bars(db, reader, settings: Settings, market: SampleMarket, tmp_path, monkeypatch):
+    monkeypatch.setattr(mbats.database, "Database", lambda *_: reader)  # the same, and closed at the end
     upsert_bars(db, "EUR_USD", Granularity.M1, to_bars(market.bars("EUR_USD", START, END), 5), vendor="sample")
     chosen = {"simulator_source": "database", "simulator_clock": "step", "simulator_data": tmp_path}
     runtime = open_exchange(settings.model_copy(update=chosen | {"simulator_token": SecretStr("a-token")}))
