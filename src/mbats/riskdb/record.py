@@ -63,8 +63,8 @@ def record_run(db: Database, result: RunResult) -> int:
 
 def _insert_run(connection: sa.Connection, result: RunResult) -> int:
     run_id = int(connection.execute(sa.insert(tables.run).values(_run_row(result)).returning(tables.run.c.id)).scalar_one())
-    _copy_records(connection, tables.fill, run_id, result.fills)
-    _copy_records(connection, tables.trade, run_id, result.trades)
+    _copy_records(connection, tables.fill, run_id, Fill, result.fills)
+    _copy_records(connection, tables.trade, run_id, Trade, result.trades)
     _copy_positions(connection, run_id, result.positions)
     columns = [getattr(result.equity, name) for name in EQUITY_COLUMNS]
     copy_series(connection, tables.equity, run_id, EQUITY_COLUMNS, result.equity.time, columns)
@@ -84,8 +84,14 @@ def _run_row(result: RunResult) -> dict[str, Any]:
     }
 
 
-def _copy_records(connection: sa.Connection, table: sa.Table, run_id: int, records: Sequence[Fill] | Sequence[Trade]) -> None:
-    names = [column.name for column in table.columns if column.name != "run_id"]
+def _copy_records(
+    connection: sa.Connection,
+    table: sa.Table,
+    run_id: int,
+    kind: type[Fill] | type[Trade],
+    records: Sequence[Fill] | Sequence[Trade],
+) -> None:
+    names = [field.name for field in fields(kind)]
     rows = ((run_id, *(getattr(record, name) for name in names)) for record in records)
     copy_rows(connection, table, ["run_id", *names], rows)
 
@@ -109,6 +115,11 @@ def load_run(db: Database, run_id: int) -> RunResult:
             newest = connection.scalar(sa.select(sa.func.max(tables.run.c.id)))
             known = f"The newest is {newest}" if newest else "None is recorded yet"
             raise UnknownRun(f"No run {run_id} in the risk database. {known}; `mbats runs` lists them.")
+        if row.mode != "backtest":
+            raise UnknownRun(
+                f"Run {run_id} is deployment '{row.deployment}' on a {row.mode} account and no backtest: what it did is in the "
+                "dashboards, and there is nothing to load or repeat."
+            )
         figures = connection.execute(sa.select(tables.performance).where(tables.performance.c.run_id == run_id)).one()
         return RunResult(
             spec=_spec(row),

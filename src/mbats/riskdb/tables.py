@@ -16,6 +16,10 @@ def _column(name: str, kind: sa.types.TypeEngine[Any] | type[sa.types.TypeEngine
     return sa.Column(name, kind, nullable=False)
 
 
+def _key(name: str, kind: sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]) -> sa.Column[Any]:
+    return sa.Column(name, kind, primary_key=True, autoincrement=False)
+
+
 def _run_id() -> sa.Column[int]:
     return sa.Column("run_id", sa.BigInteger, sa.ForeignKey("run.id"), primary_key=True)
 
@@ -32,7 +36,7 @@ run = sa.Table(
     _column("symbols", ARRAY(sa.Text)),
     _column("granularity", sa.Text),
     _column("period_start", TIMESTAMP),
-    _column("period_end", TIMESTAMP),
+    sa.Column("period_end", TIMESTAMP),
     _column("account_currency", sa.Text),
     _column("starting_cash", sa.Numeric),
     _column("costs", JSONB),
@@ -41,14 +45,16 @@ run = sa.Table(
     _column("code_version", sa.Text),
     _column("versions", JSONB),
     _column("data_source", sa.Text),
-    _column("data_fingerprint", sa.Text),
-    _column("data_as_of", TIMESTAMP),
+    sa.Column("data_fingerprint", sa.Text),
+    sa.Column("data_as_of", TIMESTAMP),
     _column("started_at", TIMESTAMP),
-    _column("finished_at", TIMESTAMP),
+    sa.Column("finished_at", TIMESTAMP),
     sa.Column("model_version", sa.Text),
     sa.Column("in_sample", sa.Boolean),
     _column("warnings", ARRAY(sa.Text)),
+    *(sa.Column(name, sa.Text) for name in ("deployment", "session", "account_id")),
     sa.UniqueConstraint("id", "starting_cash"),
+    sa.UniqueConstraint("deployment", "session"),
     sa.Index("run_newest", sa.text("recorded_at DESC")),
     sa.Index("run_of_strategy", "strategy", sa.text("recorded_at DESC")),
 )
@@ -57,13 +63,13 @@ fill = sa.Table(
     "fill",
     metadata,
     _run_id(),
-    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True),
     _column("time", TIMESTAMP),
     _column("symbol", sa.Text),
     _column("units", sa.Numeric),
     _column("price", sa.Numeric),
     _column("mid", sa.Numeric),
-    _column("order_ref", sa.Integer),
+    _column("order_ref", sa.BigInteger),
     _column("order_type", sa.Text),
     _column("purpose", sa.Text),
     _column("conversion", sa.Numeric),
@@ -71,13 +77,14 @@ fill = sa.Table(
     _column("spread_cost", sa.Numeric),
     _column("slippage_cost", sa.Numeric),
     _column("position_after", sa.Numeric),
+    sa.Column("client_id", sa.Text),
 )
 
 trade = sa.Table(
     "trade",
     metadata,
     _run_id(),
-    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True),
     _column("symbol", sa.Text),
     _column("units", sa.Numeric),
     _column("opened_at", TIMESTAMP),
@@ -98,7 +105,7 @@ position = sa.Table(
     "position",
     metadata,
     _run_id(),
-    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True),
     _column("time", TIMESTAMP),
     _column("symbol", sa.Text),
     _column("units", sa.Numeric),
@@ -140,4 +147,142 @@ performance = sa.Table(
     sa.Column("expectancy", sa.Numeric),
     _column("exposure", DOUBLE_PRECISION),
     sa.ForeignKeyConstraint(["run_id", "starting_cash"], ["run.id", "run.starting_cash"]),
+)
+
+# --- Live and paper trading -------------------------------------------------------------------------------------------------
+
+deployment = sa.Table(
+    "deployment",
+    metadata,
+    _key("name", sa.Text),
+    _column("strategy", sa.Text),
+    _column("source", sa.Text),
+    _column("parameters", JSONB),
+    _column("symbols", ARRAY(sa.Text)),
+    *(_column(name, sa.Text) for name in ("granularity", "account", "account_id", "mode")),
+    _column("limits", JSONB),
+    _column("created_at", TIMESTAMP),
+    _column("created_by", sa.Text),
+    _column("code_version", sa.Text),
+    _column("seed", sa.BigInteger),
+    sa.Column("warmup_bars", sa.Integer),
+    sa.Column("warmup_from", TIMESTAMP),
+    _column("desired", sa.Text),
+    _column("state", sa.Text),
+    _column("updated_at", TIMESTAMP),
+    _column("reason", sa.Text),
+    _column("extra", JSONB),
+)
+
+order_intent = sa.Table(
+    "order_intent",
+    metadata,
+    _key("client_id", sa.Text),
+    _column("deployment", sa.Text),
+    _column("session", sa.Text),
+    _column("ref", sa.BigInteger),
+    _column("symbol", sa.Text),
+    _column("bar", TIMESTAMP),
+    _column("purpose", sa.Text),
+    _column("action", sa.Text),
+    _column("units", sa.Numeric),
+    _column("form", sa.Text),
+    *(sa.Column(name, sa.Numeric) for name in ("price", "stop", "target", "trail")),
+    _column("reduce_only", sa.Boolean),
+    sa.Column("target_id", sa.Text),
+    *(_column(name, sa.Text) for name in ("why", "code_version", "state", "reason", "detail")),
+    sa.Column("order_id", sa.BigInteger),
+    _column("attempts", sa.Integer),
+    _column("decided_at", TIMESTAMP),
+    sa.Column("sent_at", TIMESTAMP),
+    _column("updated_at", TIMESTAMP),
+    sa.Column("valid_until", TIMESTAMP),
+    _column("body", JSONB),
+    sa.Index("order_intent_of_deployment", "deployment", sa.text("decided_at DESC")),
+)
+
+order_event = sa.Table(
+    "order_event",
+    metadata,
+    _key("account_id", sa.Text),
+    _key("key", sa.Text),
+    _column("at", TIMESTAMP),
+    _column("deployment", sa.Text),
+    _column("symbol", sa.Text),
+    _column("status", sa.Text),
+    sa.Column("client_id", sa.Text),
+    sa.Column("order_id", sa.BigInteger),
+    sa.Column("transaction_id", sa.BigInteger),
+    sa.Column("units", sa.Numeric),
+    sa.Column("price", sa.Numeric),
+    _column("reason", sa.Text),
+    _column("detail", sa.Text),
+    sa.Index("order_event_of_order", "client_id"),
+    sa.Index("order_event_newest", sa.text("at DESC")),
+)
+
+risk_event = sa.Table(
+    "risk_event",
+    metadata,
+    _key("account_id", sa.Text),
+    _key("key", sa.Text),
+    _column("at", TIMESTAMP),
+    *(_column(name, sa.Text) for name in ("kind", "level", "code", "sentence", "deployment", "symbol", "by")),
+    sa.Column("found", sa.Numeric),
+    sa.Column("allowed", sa.Numeric),
+    sa.Column("until", TIMESTAMP),
+    _column("detail", JSONB),
+    sa.Index("risk_event_newest", sa.text("at DESC")),
+)
+
+heartbeat = sa.Table(
+    "heartbeat",
+    metadata,
+    _key("name", sa.Text),
+    _column("at", TIMESTAMP),
+    _column("state", sa.Text),
+    _column("detail", JSONB),
+)
+
+lease = sa.Table(
+    "lease",
+    metadata,
+    _key("account_key", sa.Text),
+    _column("holder", sa.Text),
+    _column("term", sa.BigInteger),
+    *(_column(name, TIMESTAMP) for name in ("since", "renewed_at", "expires_at")),
+)
+
+broker_transaction = sa.Table(
+    "broker_transaction",
+    metadata,
+    _key("account_id", sa.Text),
+    _key("id", sa.BigInteger),
+    sa.Column("time", TIMESTAMP),
+    _column("type", sa.Text),
+    _column("body", JSONB),
+)
+
+account_equity = sa.Table(
+    "account_equity",
+    metadata,
+    _key("account_id", sa.Text),
+    _key("time", TIMESTAMP),
+    _column("currency", sa.Text),
+    *(_column(name, sa.Numeric) for name in ("balance", "nav", "margin_used")),
+)
+
+reconciliation = sa.Table(
+    "reconciliation",
+    metadata,
+    _key("account_id", sa.Text),
+    _key("day", sa.Date),
+    _key("at", TIMESTAMP),
+    _column("currency", sa.Text),
+    _column("first_transaction", sa.BigInteger),
+    _column("last_transaction", sa.BigInteger),
+    *(_column(name, sa.Numeric) for name in ("opening_balance", "pl", "financing", "transferred", "charged")),
+    *(_column(name, sa.Numeric) for name in ("book_balance", "broker_balance")),
+    _column("findings", ARRAY(sa.Text)),
+    _column("detail", JSONB),
 )
