@@ -7,6 +7,7 @@ What differs from the stock broker, and why:
 - `fills="broker"` (the default): a bracket's stop and target work from the moment of the fill, as OANDA's on-fill orders
   do; prices and units are cut to the instrument's precision; a stop or target that is already through cancels the entry;
   going flat cancels what was tied to the trade; a stop or target never opens a position nor ends with its entry's validity.
+  A stop or limit alone that stands against the position when it is placed, and is no larger, only reduces.
   `fills="backtrader"`: stock rules, where children wait for the next bar. With no spread the two engines trade the same.
 - Margin is looked at when an order fills, and the account is closed out when OANDA would.
 """
@@ -14,20 +15,17 @@ What differs from the stock broker, and why:
 from __future__ import annotations
 
 from collections import Counter, deque
-from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from backtrader import Order
 from backtrader.order import BuyOrder, SellOrder
 
-from mbats.market import Instrument
 from mbats.trading.account import MarginAccount
 from mbats.trading.costs import CLOSEOUT_FACTOR, exact
 from mbats.trading.entry_bar import EntryBar, child_fill
 from mbats.trading.feeds import BarFeed
 from mbats.trading.ledger import Execution
-
-STOPS = (Order.Stop, Order.StopTrail, Order.StopLimit, Order.StopTrailLimit)
+from mbats.trading.orders import STOPS, fit
 
 
 class FxBroker(MarginAccount):
@@ -42,35 +40,26 @@ class FxBroker(MarginAccount):
         self._at_close = False
         self._entries: dict[int, EntryBar] = {}
         self._order_numbers: dict[int, int] = {}
+        self._reducing: set[int] = set()
 
     # --- orders in ------------------------------------------------------------------------------------------------
 
     def submit(self, order: Any, check: bool = True) -> Any:
-        reason = self._fit(order) if self._like_oanda else None
+        reason = fit(order, order.data.instrument) if self._like_oanda else None
         if reason is None:
+            if self._like_oanda and self._only_reduces(order):
+                self._reducing.add(order.ref)
             return super().submit(order, check)
         order.reject()
         self._note_refusal(order, reason)
         self.notify(order)
         return order
 
-    def _fit(self, order: Any) -> str | None:
-        """Cut prices and units to what the broker accepts, or name the reason for which it would refuse."""
-        instrument: Instrument = order.data.instrument
-        if order.exectype == Order.Close:
-            return "CLOSE_ORDER_UNKNOWN"  # OANDA has no order at the close; a market order does it
-        step = Decimal(1).scaleb(-instrument.units_precision)
-        units = Decimal(repr(abs(float(order.created.size)))).quantize(step, rounding=ROUND_DOWN)
-        if units < instrument.minimum_units:
-            return "UNITS_MINIMUM_NOT_MET"
-        if units > instrument.maximum_units:
-            return "UNITS_LIMIT_EXCEEDED"
-        signed = float(units) if order.isbuy() else -float(units)
-        order.size = order.created.size = order.created.remsize = order.executed.remsize = signed
-        if order.exectype != Order.Market:
-            order.created.price = round(order.created.price, instrument.display_precision)
-            order.created.pricelimit = round(order.created.pricelimit, instrument.display_precision)
-        return None
+    def _only_reduces(self, order: Any) -> bool:
+        """Whether it goes to the broker as REDUCE_ONLY, as in live trading: alone, and against a position at least as large."""
+        alone = order.parent is None and order.transmit
+        held = self.positions[order.data].size
+        return bool(alone and order.exectype != Order.Market and held * order.size < 0 and abs(order.size) <= abs(held))
 
     def _note_refusal(self, order: Any, reason: str) -> None:
         order.addinfo(reason=reason)
@@ -177,10 +166,11 @@ class FxBroker(MarginAccount):
         reference = price if self._reference is None else self._reference
         held = self.positions[feed]
         size = order.executed.remsize
-        if self._like_oanda and order.parent is not None:
+        reducing = order.ref in self._reducing
+        if reducing or (self._like_oanda and order.parent is not None):
             size = _no_more_than_held(size, held.size)
             if not size:
-                self._cancel_unfilled(order, "TRADE_CLOSED")
+                self._cancel_unfilled(order, "POSITION_CLOSEOUT_FAILED" if reducing else "TRADE_CLOSED")
                 return
             order.executed.remsize = size
         psize, pprice, opened, closed = held.pseudoupdate(size, price)

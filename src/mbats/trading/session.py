@@ -6,7 +6,6 @@ import hashlib
 import platform
 import random
 import subprocess
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,7 +28,7 @@ from mbats.trading.costs import RolloverClock, Slippage, exact
 from mbats.trading.engine import RunCerebro
 from mbats.trading.feeds import BarFeed, conversion_columns, count_moments
 from mbats.trading.ledger import Mark
-from mbats.trading.strategies import LoadedStrategy
+from mbats.trading.strategies import LoadedStrategy, where_raised
 
 Progress = Callable[[int, int], None]
 
@@ -131,16 +130,10 @@ def _run(cerebro: Any, strategy: LoadedStrategy) -> None:
     except MbatsError:
         raise
     except Exception as error:
-        where = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(f"{strategy.name}.py")]
-        place = f"{where[-1].filename}:{where[-1].lineno} `{where[-1].line}`" if where else _deepest(error)
+        place = where_raised(error, strategy.name)
         raise StrategyFailed(
             f"Strategy '{strategy.name}' failed at {place}: {type(error).__name__}: {error}. Nothing was recorded."
         ) from error
-
-
-def _deepest(error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno} (called from the strategy's indicators or sizing)"
 
 
 def _result(spec: RunSpec, data: RunData, feeds: list[BarFeed], broker: FxBroker, started: datetime) -> RunResult:

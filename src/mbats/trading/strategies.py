@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import traceback
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,3 +109,12 @@ def strategy_from_source(name: str, source: str, path: Path) -> LoadedStrategy:
         names = ", ".join(cls.__name__ for cls in found) or "none"
         raise ConfigError(f"Strategy file {path} must define one class derived from backtrader.Strategy; found {names}.")
     return LoadedStrategy(name, source, found[0])
+
+
+def where_raised(error: BaseException, strategy: str) -> str:
+    """The line of the strategy's file at which an error came out, or that of ours or Backtrader's which it called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.endswith(f"{strategy}.py")]
+    if own:
+        return f"{own[-1].filename}:{own[-1].lineno} `{own[-1].line}`"
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} (called from the strategy's indicators or sizing)"
