@@ -1,4 +1,4 @@
-# The platform's own image: the simulator, the steps that prepare the platform, and the command line.
+# The platform's own image: the simulator, the trader, the steps that prepare the platform, and the command line.
 # Built from the root: docker build -f Dockerfile .
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 
@@ -34,6 +34,8 @@ RUN groupadd --gid 10001 mbats \
     && useradd --uid 10010 --gid 10010 --home-dir /var/lib/mbats --no-create-home s3 \
     && groupadd --gid 10011 simulator \
     && useradd --uid 10011 --gid 10011 --home-dir /var/lib/mbats --no-create-home simulator \
+    && groupadd --gid 10019 trader \
+    && useradd --uid 10019 --gid 10019 --home-dir /var/lib/mbats --no-create-home trader \
     && install --directory --owner 10001 --group 10001 --mode 0700 /var/lib/mbats
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /opt/mbats

@@ -154,6 +154,15 @@ class Settings(BaseSettings):
     simulator_speed: float = 1.0
     simulator_start: datetime | None = None
 
+    # The trader: paper and live trading. Accounts are name=environment[:account id], separated by commas
+    trader_host: str = "127.0.0.1"
+    trader_port: int = Field(8095, ge=1, le=65535)
+    trader_token: SecretStr | None = None
+    trader_clock: Literal["machine", "broker"] = "machine"
+    accounts: str = ""
+    trade_live: str | None = None
+    notify_urls: SecretStr | None = None
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -250,6 +259,16 @@ class Settings(BaseSettings):
     def simulator_admin_url(self) -> str:
         """Address of the simulator's admin port, and of its page."""
         return f"http://{self.simulator_host}:{self.simulator_admin_port}"
+
+    @property
+    def trader_url(self) -> str:
+        """Address of the trader's control port."""
+        return f"http://{self.trader_host}:{self.trader_port}"
+
+    @property
+    def trader_home(self) -> Path:
+        """The folder of the trader's journals, and of the commands that wait for it."""
+        return self.home / "trader"
 
 
 def state_home() -> Path:

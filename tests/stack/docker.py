@@ -39,6 +39,7 @@ PORTS = {
     "simulator": (8090, "MBATS_SIMULATOR_PORT"),
     "simulator-stream": (8091, "MBATS_SIMULATOR_STREAM_PORT"),
     "simulator-admin": (8092, "MBATS_SIMULATOR_ADMIN_PORT"),
+    "trader": (8095, "MBATS_TRADER_PORT"),
     "mlflow": (5500, "MBATS_MLFLOW_PORT"),
     "airflow": (8080, "MBATS_AIRFLOW_PORT"),
     "superset": (8088, "MBATS_SUPERSET_PORT"),

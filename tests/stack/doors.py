@@ -61,6 +61,10 @@ def _simulator(stack: Substrate, value: str) -> bool:
     return _answered(get(f"{stack.url('simulator')}/v3/accounts", headers={"Authorization": f"Bearer {value}"}))
 
 
+def _trader(stack: Substrate, value: str) -> bool:
+    return _answered(get(f"{stack.url('trader')}/deployments", headers={"Authorization": f"Bearer {value}"}))
+
+
 def _mlflow(stack: Substrate, value: str) -> bool:
     return _answered(get(f"{stack.url('mlflow')}/api/2.0/mlflow/experiments/search?max_results=1", auth=(USER, value)))
 
@@ -108,6 +112,7 @@ DOORS: Mapping[str, Callable[[Substrate, str], bool]] = MappingProxyType(
     | {f"s3_{identity}secret_key": _s3(identity) for identity in BUCKETS}
     | {
         "simulator_token": _simulator,
+        "trader_token": _trader,
         "mlflow_password": _mlflow,
         "airflow_password": _airflow,
         "superset_password": _superset,

@@ -23,6 +23,7 @@ SERVICES = (
     "postgres",
     "s3",
     "simulator",
+    "trader",
     "mlflow",
     "airflow-apiserver",
     "airflow-scheduler",

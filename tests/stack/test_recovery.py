@@ -22,7 +22,7 @@ LEAN_ON = {
     "airflow-triggerer": set(AIRFLOW),
 }
 # Those on which nothing leans: without Docker each is killed by itself, in containers, which take their time, all at once.
-LEAVES = ("simulator", "mlflow", "superset", "jupyter", "pgadmin")
+LEAVES = ("simulator", "trader", "mlflow", "superset", "jupyter", "pgadmin")
 TOGETHER = [LEAVES] if os.environ.get("MBATS_STACK") == "docker" else [(leaf,) for leaf in LEAVES]
 TURNS = [*((name,) for name in SERVICES if name not in LEAVES), *TOGETHER]
 # What tasks live on. While it is killed, one downloads the minutes of this symbol, which nobody has asked for before.

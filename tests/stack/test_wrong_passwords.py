@@ -54,6 +54,7 @@ def test_no_service_knows_the_users_that_such_services_usually_have(stack, user,
 def test_nobody_gets_anything_without_a_password(stack):
     closed = {
         "simulator": ("/v3/accounts",),
+        "trader": ("/deployments", "/state"),
         "mlflow": ("/", "/api/2.0/mlflow/experiments/search?max_results=1", "/api/2.0/mlflow-artifacts/artifacts"),
         "airflow": ("/api/v2/dags", "/api/v2/connections", "/api/v2/variables", "/api/v2/config", "/execution/variables/any"),
         "jupyter": ("/api/contents", "/api/kernels", "/api/sessions", "/api/terminals", "/lab?token=wrong"),

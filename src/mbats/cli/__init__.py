@@ -13,7 +13,7 @@ from mbats.errors import MbatsError
 # command: (module, attribute, one line for --help). The line stands here so that --help imports no command.
 COMMANDS = {
     "up": ("platform", "up", "Start every service and prepare it; safe to repeat."),
-    "stop": ("platform", "stop", "Stop every service; keeps all data."),
+    "stop": ("platform", "stop", "Stop every service, or one deployment; keeps all data."),
     "status": ("platform", "status", "Show each service with its version, health and address."),
     "secrets": ("secret", "secrets", "List the platform's passwords and keys, or change one."),
     "first-run": ("first_run", "first_run", "Download, backtest and report the example strategies; skips what is done."),
@@ -24,6 +24,13 @@ COMMANDS = {
     "runs": ("runs", "runs", "List recorded runs."),
     "report": ("report", "report", "Write one run as an HTML report."),
     "reproduce": ("reproduce", "reproduce", "Repeat a recorded run and compare the trades."),
+    "deploy": ("deploy", "deploy", "Let the trader trade a strategy, on paper or live."),
+    "deployments": ("deployments", "deployments", "Show what is deployed, whether it trades, and what it holds."),
+    "start": ("deployments", "start", "Start a deployment again."),
+    "halt": ("trading_state", "halt", "Stop trading: cancel pending orders, send no more."),
+    "reduce": ("trading_state", "reduce", "Take no new risk; exits still pass."),
+    "flatten": ("trading_state", "flatten", "Halt, and close every position."),
+    "resume": ("trading_state", "resume", "Trade again."),
     "backup": ("backup", "backup", "Dump every database to the S3 store."),
     "backups": ("backup", "backups", "List the backups."),
     "restore": ("backup", "restore", "Bring databases back from a backup."),
@@ -31,6 +38,7 @@ COMMANDS = {
     "prepare-service": ("platform", "prepare_service", "Do what must be done before one service may start."),
     "run-service": ("platform", "run_service", "Become one service, as a container does."),
     "simulator": ("simulator", "simulator", "Serve the OANDA v20 exchange simulator."),
+    "trader": ("trader", "trader", "Run what is deployed."),
 }
 
 

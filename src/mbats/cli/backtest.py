@@ -26,7 +26,8 @@ def _cash(ctx: click.Context, param: click.Parameter, value: str) -> Decimal:
     return cash
 
 
-def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def read_pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Callback of an option that may be repeated, each NAME=VALUE."""
     given = {}
     for value in values:
         name, equals, text = value.partition("=")
@@ -44,7 +45,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--to", "end", callback=read_moment, help="Last moment, UTC, excluded. Default: now.")
 @click.option("--cash", default="100000", show_default=True, callback=_cash, help="Starting cash in the account's currency.")
 @click.option("--currency", default="USD", show_default=True, help="The account's currency.")
-@click.option("--param", "given", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="A parameter; may be repeated.")
+@click.option("--param", "given", multiple=True, callback=read_pairs, metavar="NAME=VALUE", help="A parameter; may be repeated.")
 @click.option(
     "--spread", type=click.Choice(["bars", "none"]), default="bars", show_default=True, help="Deal on bid/ask, or on mid."
 )

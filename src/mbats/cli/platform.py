@@ -22,10 +22,19 @@ def up() -> None:
 
 
 @click.command()
-def stop() -> None:
-    """Stop every service and wait until they are gone. All data is kept."""
+@click.argument("name", required=False)
+@click.option(
+    "--why", default="asked for on the command line", help="Why the deployment is stopped; it is kept with the command."
+)
+def stop(name: str | None, why: str) -> None:
+    """Stop every service and wait until they are gone; all data is kept. With NAME, stop that deployment alone."""
     from mbats.platform import bootstrap
 
+    if name is not None:
+        from mbats.cli.trading_state import stop_deployment
+
+        stop_deployment(name, why)
+        return
     bootstrap.stop(click.echo)
 
 
@@ -120,6 +129,7 @@ def print_logins(settings: Settings) -> None:
         "postgres": [(settings.postgres_user(role), f"postgres_{role}_password") for role in PEOPLE],
         "s3": [("access key", "s3_access_key"), ("secret key", "s3_secret_key")],
         "simulator": [("bearer token", "simulator_token")],
+        "trader": [("bearer token", "trader_token")],
         "mlflow": [(settings.admin_user, "mlflow_password")],
         "airflow-apiserver": [(settings.admin_user, "airflow_password")],
         "superset": [(settings.admin_user, "superset_password")],

@@ -58,6 +58,7 @@ MADE: Mapping[str, Callable[[], str]] = MappingProxyType(
         "s3_backup_access_key": _access_key,
         "s3_backup_secret_key": _password,
         "simulator_token": _password,
+        "trader_token": _password,
         "mlflow_password": _password,
         "mlflow_secret_key": _long,
         "airflow_password": _password,
@@ -73,7 +74,9 @@ MADE: Mapping[str, Callable[[], str]] = MappingProxyType(
     }
 )
 # What the user alone can give.
-GIVEN = ("oanda_token",)
+GIVEN = ("oanda_token", "notify_urls")
+# Files of the user's own: the tokens of accounts that have one for themselves. The trader alone reads them.
+ACCOUNT_TOKENS = "mbats_account_*_token"
 
 # What work on bars, runs and models needs, in a notebook or in a task.
 _WORK = (
@@ -100,6 +103,7 @@ SECRETS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "s3_backup_secret_key",
         ),
         "simulator": ("simulator_token", "postgres_reader_password"),
+        "trader": ("trader_token", "postgres_trading_password", "simulator_token", "oanda_token", "notify_urls"),
         "mlflow": (
             "postgres_mlflow_password",
             "s3_mlflow_access_key",
@@ -139,6 +143,7 @@ USERS: Mapping[str, int] = MappingProxyType(
         "pgadmin": 10016,
         "redis": 10017,
         "serving": 10018,
+        "trader": 10019,
     }
 )
 # The container of the command line has all of them, and may change them.
@@ -210,10 +215,7 @@ def share_secrets(settings: Settings, folder: Path) -> list[str]:
         own = folder / service
         own.mkdir(mode=0o700, exist_ok=True)
         changed = False
-        for name in names:
-            source = settings.secrets_dir / f"mbats_{name}"
-            if not source.is_file():
-                continue
+        for source in _sources(settings, service, names):
             target = own / source.name
             changed |= write_private(target, source.read_text())
             os.chown(target, USERS[service], USERS[service])
@@ -226,7 +228,15 @@ def share_secrets(settings: Settings, folder: Path) -> list[str]:
     return touched
 
 
+def _sources(settings: Settings, service: str, names: tuple[str, ...]) -> list[Path]:
+    files = [settings.secrets_dir / f"mbats_{name}" for name in names]
+    if service == "trader":
+        files += sorted(settings.secrets_dir.glob(ACCOUNT_TOKENS))
+    return [file for file in files if file.is_file()]
+
+
 __all__ = [
+    "ACCOUNT_TOKENS",
     "GIVEN",
     "MADE",
     "SECRETS_OF",

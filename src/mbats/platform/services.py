@@ -21,6 +21,7 @@ from mbats.platform.ports import PortNeed
 from mbats.platform.program import Program
 from mbats.platform.service import LOOPBACK, Service, UnknownService, ask, ask_json, ask_server, stamp
 from mbats.platform.superset import superset
+from mbats.platform.trader import trader
 from mbats.settings import Settings
 
 STORES = ("postgres", "s3")  # what is prepared before anything that stands on it is started
@@ -35,6 +36,7 @@ def services(settings: Settings) -> list[Service]:
         _postgres(settings),
         _s3(settings),
         _simulator(settings),
+        trader(settings),
         mlflow(settings),
         *airflow(settings),
         superset(settings),
