@@ -127,6 +127,15 @@ class OandaClient:
             seen = fresh.time[-1]
             position = to_datetime(seen)
 
+    def candles_before(self, instrument: str, granularity: Granularity, end: datetime, count: int) -> Bars:
+        """The last complete bars that start before `end` (UTC), at most `count` of them and at most 5000.
+
+        The broker refuses an `end` in its future.
+        """
+        params = {"price": "BA", "granularity": granularity.value, "to": format_time(end), "count": min(count, PAGE)}
+        bars = self._reads.read(InstrumentsCandles(quote(instrument, safe=""), params), parse_candles)
+        return bars[bars.time < to_us(end)]
+
     def _candle_page(self, instrument: str, granularity: Granularity, start: datetime, end: datetime | None) -> tuple[Bars, bool]:
         """The complete bars of one page from `start` on, and whether the broker has none newer."""
         count = PAGE if end is None else min(PAGE, (end - start) // granularity.length + 2)

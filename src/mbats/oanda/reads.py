@@ -28,11 +28,20 @@ class Reads:
     """Asks and parses. Safe to share between threads.
 
     `attempts` counts the first one; the pauses between them grow from `first_pause` to `longest_pause` seconds, with jitter
-    so that threads do not come back together.
+    so that threads do not come back together. `timeout` is (connect, read) in seconds, None for that of the sessions.
     """
 
-    def __init__(self, sessions: Sessions, *, attempts: int = 6, first_pause: float = 0.25, longest_pause: float = 8.0) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        *,
+        attempts: int = 6,
+        first_pause: float = 0.25,
+        longest_pause: float = 8.0,
+        timeout: tuple[float, float] | None = None,
+    ) -> None:
         self._sessions = sessions
+        self._timeout = timeout
         self._attempts = attempts
         self._retrying = Retrying(
             retry=retry_if_exception_type(OandaUnavailable),
@@ -51,6 +60,8 @@ class Reads:
             answer: T = self._retrying(self._ask, request, parse)
             return answer
         except OandaUnavailable as error:
+            if self._attempts == 1:
+                raise
             message = f"{error} Gave up after {self._attempts} attempts."
             raise OandaUnavailable(message, status=error.status, error_code=error.error_code) from error
 
@@ -58,7 +69,7 @@ class Reads:
         """One attempt, as one of two errors when it fails."""
         what = f"{request.method} {request} at {self._sessions.url}"
         try:
-            return parse(self._sessions.ask(request))
+            return parse(self._sessions.ask(request, timeout=self._timeout))
         except OandaUnavailable as error:
             raise OandaUnavailable(f"{what}: {error}") from error
         except V20Error as error:

@@ -96,7 +96,7 @@ class TradingClient:
         """Send once. Whatever goes wrong after this point, the broker may have done it."""
         what = f"{request.method} {request} at {self._sessions.url}"
         try:
-            payload = self._sessions.ask(request)
+            payload = self._sessions.ask(request, lane="orders")
         except V20Error as error:
             return of_refusal(error.code, self._sessions.without_token(error.msg))
         except requests.RequestException as error:
