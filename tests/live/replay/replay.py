@@ -1,11 +1,12 @@
-"""A stretch of bars played through the exchange to a paper deployment, in step: each bar is decided on before the next one begins.
+"""A stretch of bars played through the exchange to a paper deployment: each bar is decided on before the next one begins.
 
-The bars hold so many prices that each is a point from the last, so that a stop is met at its own price and not beyond it. What is left
-to differ between such a replay and the backtest of the same bars is a fault.
+The bars hold so many prices that each is a point from the last, so that a stop is met at its own price and not beyond it. What
+is left to differ between such a replay and the backtest of the same bars is a fault.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ OPTIONS = OwnerOptions(tick=0.02, signal_lives=timedelta(hours=1), reconcile_eve
 def generate(
     symbol: str, granularity: Granularity, start: datetime, end: datetime, *, seed: int, price: float, gap: int = 0
 ) -> Bars:
-    """A random walk by bars in FX hours, in the instrument's digits; `gap` is how many points a bar may open off the last close."""
+    """A random walk by bars in FX hours, in the instrument's digits. A bar opens at most `gap` points off the last close."""
     digits = 3 if symbol.endswith("JPY") else 5
     times = bar_starts(granularity, start, end)
     rng = np.random.default_rng(seed)
@@ -152,7 +153,7 @@ class Replay:
         self.simulator.admin("POST", "/clock/step", {"until": moment.isoformat().replace("+00:00", "Z")})
 
     def play(self, ends: list[datetime], names: tuple[str, ...] = ("alpha",)) -> None:
-        """Bar by bar: what happens inside of it is known before it is decided on, and the first price of the next one is there."""
+        """Bar by bar: all that happens inside is known before it is decided on, and the first price of the next is there."""
         for end in ends:
             self.to(end - timedelta(microseconds=1))
             self.quiet()
@@ -188,11 +189,9 @@ def replay(folder: Path, series: dict[str, Bars], granularity: Granularity, star
         write_csv(bars_folder, symbol, granularity, bars)
     rest, stream, admin = islice(free_ports(), 3)
     config = folder / "config.yaml"
-    config.write_text(
-        '{"users": [{"name": "owner", "tokens": [{"token_secret": "simulator_token"}], "accounts": [{"id": "%s"}]}],'
-        '"options": {"requests_per_second": 100000, "streams_per_second": 1000, "heartbeat_seconds": 0.1,'
-        '"price_window_seconds": 0.005}}' % ACCOUNT
-    )
+    owner = {"name": "owner", "tokens": [{"token_secret": "simulator_token"}], "accounts": [{"id": ACCOUNT}]}
+    limits = {"requests_per_second": 100_000, "streams_per_second": 1000, "heartbeat_seconds": 0.1, "price_window_seconds": 0.005}
+    config.write_text(json.dumps({"users": [owner], "options": limits}))
     simulator = start_process(
         folder,
         simulator_port=rest,

@@ -15,7 +15,7 @@ from mbats.market import Bars, Granularity, bar_ends, to_datetime
 from mbats.settings import PROJECT_ROOT
 from mbats.trading.strategies import LoadedStrategy, load_strategy
 
-START, END = datetime(2024, 5, 14, tzinfo=UTC), datetime(2024, 5, 14, 20, tzinfo=UTC)
+START, END = datetime(2024, 5, 14, tzinfo=UTC), datetime(2024, 5, 14, 12, tzinfo=UTC)
 
 
 def shortest_history(loaded: LoadedStrategy, bars: dict[str, Bars], granularity: Granularity, **parameters: Any) -> int:
@@ -62,8 +62,6 @@ def test_a_replay_gives_the_fills_of_the_backtest(
         it.play(ends[warmup:-1])
         live = [(bar_of(time, granularity, starts), symbol, units, price) for time, symbol, units, price in it.fills()]
     wanted = backtest_fills(loaded, series, granularity, **parameters)
-    print([(str(a[0])[11:16], a[2], a[3]) for a in live][:14])
-    print([(str(a[0])[11:16], a[2], a[3]) for a in wanted][:14])
     assert len(live) > 10
     assert merged(live) == merged([each for each in wanted if each[0] < to_datetime(starts[-1])])
 
