@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install up first-run stop status test bench lint format types imports clean-state
+.PHONY: help install up first-run stop status test bench latency replay soak deaths lint format types imports clean-state
 
 HOME_FOLDER := $(or $(MBATS_HOME),.mbats)
 
@@ -12,7 +12,7 @@ install:  ## install everything, with what the tests need
 up:  ## start the services and prepare them
 	.venv/bin/mbats up
 
-first-run:  ## download, backtest and report the example strategies
+first-run:  ## download, backtest and report the example strategies, put one on paper
 	.venv/bin/mbats first-run
 
 stop:  ## stop the services; all data is kept
@@ -28,6 +28,18 @@ bench:  ## how fast the parts are, beside what was promised
 	.venv/bin/python benchmarks/research_loop.py
 	.venv/bin/python benchmarks/simulator_core.py
 	.venv/bin/python benchmarks/simulator_streams.py
+
+latency:  ## from the end of a bar to the order at the exchange
+	.venv/bin/python benchmarks/live_latency.py
+
+replay:  ## a week of minute bars, live and in the backtest, fill for fill
+	.venv/bin/python benchmarks/replay_week.py
+
+soak:  ## two hours on an accelerated market that breaks down all the time
+	.venv/bin/python benchmarks/live_soak.py --hours 2
+
+deaths:  ## a thousand traders die, and nothing is lost
+	.venv/bin/python benchmarks/thousand_deaths.py --runs 1000 --seed 1
 
 lint:  ## style
 	.venv/bin/ruff check

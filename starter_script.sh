@@ -29,7 +29,7 @@ main() {
 
 usage() {
     cat <<'TEXT'
-Usage: ./starter_script.sh [--native | --docker] [start]    install, start, prepare, download, backtest, report
+Usage: ./starter_script.sh [--native | --docker] [start]    install, start, prepare, download, backtest, report, trade on paper
        ./starter_script.sh status [--json]                  each service with its version, health and address
        ./starter_script.sh secrets                          the name and file of each password and key
        ./starter_script.sh secrets show NAME                print one, such as airflow_password

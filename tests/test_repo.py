@@ -59,3 +59,15 @@ def test_the_folders_named_like_packages_hold_no_init_file():
     found = [path for folder in folders for path in (PROJECT_ROOT / folder).rglob("__init__.py")]
 
     assert found == [], "an __init__.py there would hide the package of the same name"
+
+
+def test_the_readme_says_what_the_limits_of_the_containers_add_up_to():
+    text = (PROJECT_ROOT / "docker-compose.yml").read_text().partition("# --- When asked for")[0]
+    limits = re.findall(r"mem_limit: \$\{MBATS_\w+_MEMORY:-(\d+)([mg])\}", text)
+    together = sum(int(number) * (1024 if unit == "g" else 1) for number, unit in limits) / 1024
+
+    readme = " ".join((PROJECT_ROOT / "README.md").read_text().split())
+
+    assert len(limits) == 12, "one for each service"
+    assert together < 7.9, "it fits a machine of 8 GB"
+    assert f"The limits of the containers add up to {together:.1f} GB" in readme

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -56,15 +57,20 @@ class Granularity(StrEnum):
     @property
     def length(self) -> timedelta:
         """Nominal length: a day may have 23 or 25 hours, and a month is counted as 31 days."""
-        if self in (Granularity.D, Granularity.W, Granularity.M):
-            return timedelta(days={"D": 1, "W": 7, "M": 31}[self.value])
-        unit = {"S": "seconds", "M": "minutes", "H": "hours"}[self.value[0]]
-        return timedelta(**{unit: int(self.value[1:])})
+        return _length(self.value)
 
     @property
     def day_aligned(self) -> bool:
         """Whether bars are counted from 17:00 New York, so that they move with US daylight saving."""
         return self.length > timedelta(hours=1)
+
+
+@cache
+def _length(name: str) -> timedelta:
+    if name in ("D", "W", "M"):
+        return timedelta(days={"D": 1, "W": 7, "M": 31}[name])
+    unit = {"S": "seconds", "M": "minutes", "H": "hours"}[name[0]]
+    return timedelta(**{unit: int(name[1:])})
 
 
 @dataclass(frozen=True, slots=True)

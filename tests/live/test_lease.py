@@ -49,6 +49,7 @@ def away(settings: Settings) -> Iterator[Database]:
         yield nowhere
 
 
+@pytest.mark.proves("R24")
 def test_the_first_gets_the_lease_and_the_second_is_told_who_has_it_since_and_until_when(risk_db: Database) -> None:
     first, second = (Lease(risk_db, ACCOUNT, holder) for holder in ("host:1", "host:2"))
 
@@ -66,6 +67,7 @@ def test_accounts_do_not_stand_in_each_others_way(risk_db: Database) -> None:
     assert [Lease(risk_db, f"{ACCOUNT}{n}", f"host:{n}").acquire() for n in range(3)] == [1, 1, 1]
 
 
+@pytest.mark.proves("R24")
 def test_after_it_ran_out_another_takes_it_with_a_greater_term_and_the_first_is_told_so(risk_db: Database) -> None:
     first, second = (Lease(risk_db, ACCOUNT, holder) for holder in ("host:1", "host:2"))
     first.acquire()

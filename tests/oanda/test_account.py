@@ -151,6 +151,7 @@ def test_one_order_is_found_by_its_client_id_or_not_at_all(account, broker):
     assert [request.path.rpartition("/")[2] for request in broker.requests] == ["@mb-x-1", "@mb-x-2"]
 
 
+@pytest.mark.proves("R16")
 def test_no_positions_are_not_the_same_as_positions_that_cannot_be_read(account, broker):
     broker.then(answer(200, {"positions": [], "lastTransactionID": "1"}))
     assert account.open_positions().entries == ()
@@ -199,6 +200,7 @@ def test_a_read_is_asked_again_after_a_fault(fault, account, broker):
 # --- What happened to it -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("R8")
 def test_transactions_are_ordered_as_numbers_and_not_as_text(account, broker):
     shuffled = log(998, 1001)
     shuffled["transactions"].reverse()
@@ -234,6 +236,7 @@ def test_nothing_new_is_nothing(account, broker):
         ({"transactions": [entry(998) | {"id": "9x"}], "lastTransactionID": "998"}, "expected a number as text"),
     ],
 )
+@pytest.mark.proves("R8")
 def test_an_answer_with_a_gap_is_asked_for_again_and_never_applied(spoiled, message, account, broker):
     broker.then(answer(200, spoiled), answer(200, log(998, 1001)))
     assert [each.id for each in account.transactions_since(997)] == [998, 999, 1000, 1001]

@@ -135,6 +135,7 @@ def test_days_come_in_one_page(oanda):
 
 
 @pytest.mark.parametrize("fault", [*UNAVAILABLE, *UNREADABLE])
+@pytest.mark.proves("R26")
 def test_a_read_is_tried_again_after(fault, client, oanda):
     oanda.fail(fault)
 

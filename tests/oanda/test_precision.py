@@ -26,6 +26,7 @@ TENTHS = replace(EURO, units_precision=1, minimum_units=Decimal("0.1"))
         ("1E+2", YEN, "100.000"),
     ],
 )
+@pytest.mark.proves("R20")
 def test_a_price_has_the_decimals_of_its_instrument(price, instrument, sent):
     assert plain_body(quantise_price(Decimal(price), instrument)) == sent
 
@@ -43,6 +44,7 @@ def test_a_price_has_the_decimals_of_its_instrument(price, instrument, sent):
         ("1E+6", EURO, "1000000"),
     ],
 )
+@pytest.mark.proves("R20")
 def test_units_never_grow_and_too_few_are_none(units, instrument, sent):
     assert plain_body(quantise_units(Decimal(units), instrument)) == sent
 
@@ -52,6 +54,7 @@ def test_fewer_units_than_the_minimum_are_none():
 
 
 @pytest.mark.parametrize("number", [1.1, 1])
+@pytest.mark.proves("R20")
 def test_a_number_that_is_no_decimal_is_refused(number):
     with pytest.raises(TypeError, match="where a Decimal must stand"):
         quantise_price(number, EURO)

@@ -220,6 +220,7 @@ ON_CONNECT: dict[str, tuple[Act, str]] = {
 
 
 @pytest.mark.parametrize("fault", AFTER_A_LINE)
+@pytest.mark.proves("R10")
 def test_a_stream_is_down_and_comes_back_after(fault, started, broker, inbox):
     act, why = AFTER_A_LINE[fault]
     broker.then(act, stream(line(PRICE)))
@@ -249,6 +250,7 @@ def test_a_stream_was_never_up_and_tries_again_after(fault, started, broker, inb
     assert running.crashes == 0
 
 
+@pytest.mark.proves("R12")
 def test_a_broker_that_is_not_there_is_tried_again(started, broker, inbox):
     broker.close()
     started()
@@ -286,6 +288,7 @@ def test_a_token_that_is_revoked_while_a_stream_runs_stops_it_and_a_new_start_re
     assert inbox.next() == StreamUp("pricing", 2)
 
 
+@pytest.mark.proves("R11")
 def test_a_silent_stream_falls_while_the_other_stays(started, broker, inbox):
     by_path = {"pricing": stream(line(BEAT)), "transactions": stream(drip(line(LAST), 0.05))}
 

@@ -85,12 +85,14 @@ def holding(clock: FakeClock, seconds: float) -> Callable[[], Iterator[Any]]:
 # --- Pauses ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("R12")
 def test_pauses_double_up_to_the_longest():
     backoff = Backoff(0.5, 30, uniform=lambda low, high: high)
 
     assert [backoff.after(0) for _ in range(9)] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
+@pytest.mark.proves("R12")
 def test_jitter_shortens_a_pause_by_up_to_a_half():
     seeded = random.Random(7)
     pauses = [Backoff(8, 8, uniform=seeded.uniform).after(0) for _ in range(200)]
@@ -100,6 +102,7 @@ def test_jitter_shortens_a_pause_by_up_to_a_half():
     assert len(set(pauses)) == 200
 
 
+@pytest.mark.proves("R12")
 def test_only_a_connection_that_held_begins_anew_with_the_first_pause():
     backoff = Backoff(1, 30, stable=60, uniform=lambda low, high: high)
 
@@ -109,6 +112,7 @@ def test_only_a_connection_that_held_begins_anew_with_the_first_pause():
 # --- The supervisor ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("R12")
 def test_ten_minutes_of_refusals_are_a_few_dozen_attempts_and_the_next_one_succeeds():
     clock = FakeClock()
     broker = Broker(clock, [*[refuse] * 25, holding(clock, 1)])
@@ -121,6 +125,7 @@ def test_ten_minutes_of_refusals_are_a_few_dozen_attempts_and_the_next_one_succe
     assert (stream.connections, stream.failures, stream.crashes) == (1, 26, 0)
 
 
+@pytest.mark.proves("R12")
 def test_never_more_than_two_connections_are_made_in_a_second():
     clock = FakeClock()
     limit = RateLimit(2, clock=clock, sleep=clock.sleep)
@@ -131,6 +136,7 @@ def test_never_more_than_two_connections_are_made_in_a_second():
     assert all(later - earlier >= 0.999 for earlier, later in zip(broker.made, broker.made[2:], strict=False))
 
 
+@pytest.mark.proves("R12")
 def test_a_connection_that_is_taken_and_dropped_is_no_reason_to_hurry():
     clock = FakeClock()
     broker = Broker(clock, [holding(clock, 1)] * 8)

@@ -87,6 +87,7 @@ def trading(broker: FaultyServer) -> Iterator[TradingClient]:
 
 
 @pytest.mark.parametrize("fault", UNKNOWN)
+@pytest.mark.proves("R2")
 def test_an_order_is_unknown_and_was_sent_once_after(fault, trading, broker):
     broker.then(UNKNOWN[fault])
 
@@ -99,6 +100,7 @@ def test_an_order_is_unknown_and_was_sent_once_after(fault, trading, broker):
 
 @pytest.mark.parametrize("fault", [RESET, FIN, HANG, answer(503, b"")])
 @pytest.mark.parametrize("call", CALLS)
+@pytest.mark.proves("R26")
 def test_no_write_of_any_kind_is_sent_again(call, fault, trading, broker):
     broker.then(fault)
 
@@ -212,6 +214,7 @@ def test_keys_and_types_that_did_not_exist_yesterday_do_no_harm(trading, broker)
         (404, {"errorMessage": "There is none", "errorCode": "NO_SUCH_TRADE"}, Why.NOT_FOUND, "NO_SUCH_TRADE"),
     ],
 )
+@pytest.mark.proves("R5")
 def test_each_refusal_can_be_told_from_the_others(status, body, kind, code, trading, broker):
     broker.then(answer(status, body))
 
@@ -284,6 +287,7 @@ def test_a_change_of_nothing_is_a_mistake_of_the_caller(trading, broker):
 
 
 @pytest.mark.parametrize("units", [1.5, float("nan")])
+@pytest.mark.proves("R20")
 def test_a_float_is_refused_before_anything_is_sent(units, trading, broker):
     with pytest.raises(TypeError, match="nothing was sent"):
         trading.submit_order(ORDER | {"units": units})

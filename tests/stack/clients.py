@@ -168,6 +168,61 @@ class Airflow:
         return {run["dag_run_id"]: run["state"] for run in self.ask("GET", f"/dags/{dag}/dagRuns?limit=100")["dag_runs"]}
 
 
+class Trader:
+    """The trader's control port, with its token."""
+
+    def __init__(self, stack: Substrate) -> None:
+        self.url = stack.url("trader")
+        self._header = {"Authorization": f"Bearer {stack.secret('trader_token')}"}
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        """What `mbats deployments --json` lists, by name; nothing while it does not answer."""
+        try:
+            answer = get(f"{self.url}/deployments", headers=self._header)
+        except requests.ConnectionError:
+            return {}
+        return {found["name"]: found for found in answer.json()["deployments"]} if answer.ok else {}
+
+    def tell(self, kind: str, deployment: str) -> dict[str, Any]:
+        """What came of a command for one deployment."""
+        word = {"by": "tests", "why": "a test", "deployment": deployment}
+        answer = ask("POST", f"{self.url}/{kind}", headers=self._header, json=word)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+
+class Broker:
+    """The account of the simulator, as its owner sees it at the broker's own API, past the trader."""
+
+    def __init__(self, stack: Substrate, account: str) -> None:
+        self._url = f"{stack.url('simulator')}/v3/accounts/{account}"
+        self._header = {"Authorization": f"Bearer {stack.secret('simulator_token')}"}
+
+    def get(self, path: str) -> Any:
+        answer = get(f"{self._url}/{path}", headers=self._header)
+        assert answer.status_code == 200, f"{path}: {answer.text}"
+        return answer.json()
+
+    def trades(self, deployment: str) -> dict[str, dict[str, Any]]:
+        """The open trades that this deployment has opened, by their number."""
+        return {trade["id"]: trade for trade in self.get("openTrades")["trades"] if is_of(deployment, trade)}
+
+    def transactions(self, after: str = "0") -> list[dict[str, Any]]:
+        """Everything that happened on the account after this number."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.get(f"transactions/sinceid?id={found[-1]['id'] if found else after}")
+            found += page["transactions"]
+            if not page["transactions"] or found[-1]["id"] == page["lastTransactionID"]:
+                return found
+
+
+def is_of(deployment: str, body: dict[str, Any]) -> bool:
+    """Whether a trade or a transaction carries a name of this deployment's."""
+    name = body.get("clientOrderID") or body.get("clientExtensions", {}).get("id", "")
+    return str(name).startswith(f"mbats:{deployment}:")
+
+
 class Superset:
     """Superset's REST API, as the user of the web page."""
 
@@ -245,4 +300,19 @@ class Jupyter:
                     return "".join(printed)
 
 
-__all__ = ["PGADMIN_USER", "USER", "Airflow", "Jupyter", "Superset", "ask", "get", "log_model", "postgres", "rows", "s3"]
+__all__ = [
+    "PGADMIN_USER",
+    "USER",
+    "Airflow",
+    "Broker",
+    "Jupyter",
+    "Superset",
+    "Trader",
+    "ask",
+    "get",
+    "is_of",
+    "log_model",
+    "postgres",
+    "rows",
+    "s3",
+]

@@ -196,6 +196,12 @@ class DockerStack:
             assert time.monotonic() < deadline, f"{service} stays down"
             time.sleep(0.2)
 
+    def stop(self, service: str) -> None:
+        self.docker("stop", self._containers()[CONTAINERS.get(service, service)])
+
+    def start_again(self, service: str) -> None:
+        self.docker("start", self._containers()[CONTAINERS.get(service, service)])
+
     # --- Look ----------------------------------------------------------------------------------------------------------
 
     def logs(self) -> dict[str, str]:

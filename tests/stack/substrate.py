@@ -68,6 +68,12 @@ class Substrate(Protocol):
     def kill(self, service: str) -> None:
         """kill -9 the main process of the service; returns when it was started again without help, which may not be well yet."""
 
+    def stop(self, service: str) -> None:
+        """Stop this service alone, so that nothing starts it again; returns when it is gone."""
+
+    def start_again(self, service: str) -> None:
+        """Start what `stop` has stopped; it may not be well yet."""
+
     def wait_well(self, *services: str, timeout: float) -> None:
         """Return when these services, or all, are well together. Raises AssertionError that says which is not, and why."""
 
@@ -153,6 +159,12 @@ class NativeSubstrate:
         psutil.Process(before).kill()
         assert eventually(lambda: self._pids()[service] not in (None, before), within=AGAIN), f"{service} stays down"
 
+    def stop(self, service: str) -> None:
+        Supervisor(self.platform.home).stop_services([service])
+
+    def start_again(self, service: str) -> None:
+        Supervisor(self.platform.home).start_service(service)
+
     def wait_well(self, *services: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while True:
@@ -164,7 +176,8 @@ class NativeSubstrate:
             time.sleep(0.2)
 
     def up(self, **settings: str) -> str:
-        done = self.platform.mbats("up", timeout=START_TIMEOUT, **settings)
+        self.platform = replace(self.platform, extra=self.platform.extra | settings)
+        done = self.platform.mbats("up", timeout=START_TIMEOUT)
         assert done.returncode == 0, done.stdout
         return done.stdout
 

@@ -32,6 +32,8 @@ LONGEST_DAG = 300.0
 DOWN_FOR = 180.0  # seconds at most, on a machine with two cores that are busy
 ACCOUNT = "101-004-1435156-001"
 FAR_AWAY = {"type": "LIMIT", "instrument": "EUR_USD", "units": "1", "price": "0.50000"}  # taken at weekends too, and never filled
+# Of backtests: what is deployed goes on trading meanwhile.
+FILLS = "SELECT count(*), sum(pnl) FROM fill JOIN run ON run.id = run_id WHERE mode = 'backtest'"
 OBJECT, ARTIFACT, MODEL = "tests/kept.txt", "tests/kept.txt", "tests_kept"
 CONTENT = b"what must not be lost"
 
@@ -66,7 +68,7 @@ def what_is_kept(stack: Substrate) -> dict[str, Any]:
             (symbol, length, first): count for symbol, length, first, count in clients.rows(stack, "reader", "secmaster", bars)
         },
         "runs": set(clients.rows(stack, "reader", "risk", "SELECT id, strategy, data_fingerprint FROM run")),
-        "fills": clients.rows(stack, "reader", "risk", "SELECT count(*), sum(pnl) FROM fill"),
+        "fills": clients.rows(stack, "reader", "risk", FILLS),
         "object": clients.s3(stack).get_object(Bucket="artifacts", Key=OBJECT)["Body"].read(),
         "models": {model["name"] for model in models.json()["registered_models"]},
         "artifact": artifact.content,

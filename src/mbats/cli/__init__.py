@@ -16,7 +16,7 @@ COMMANDS = {
     "stop": ("platform", "stop", "Stop every service, or one deployment; keeps all data."),
     "status": ("platform", "status", "Show each service with its version, health and address."),
     "secrets": ("secret", "secrets", "List the platform's passwords and keys, or change one."),
-    "first-run": ("first_run", "first_run", "Download, backtest and report the example strategies; skips what is done."),
+    "first-run": ("first_run", "first_run", "Download, backtest, report, and put a strategy on paper; skips what is done."),
     "ingest": ("ingest", "ingest", "Download bars through the OANDA API into the securities master."),
     "coverage": ("coverage", "coverage", "Show what the securities master holds, and its gaps."),
     "strategies": ("strategies", "strategies", "List the strategies with their parameters."),

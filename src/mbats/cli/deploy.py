@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     metavar="NAME=VALUE",
     help="A limit of the risk gate; may be repeated.",
 )
-@click.option(
-    "--warmup", type=click.IntRange(min=0), metavar="BARS", help="Bars of history for indicators. Default: 500."
-)
+@click.option("--warmup", type=click.IntRange(min=0), metavar="BARS", help="Bars of history for indicators. Default: 500.")
 @click.option("--seed", default=1, show_default=True, help="Seed of random numbers that the strategy may draw.")
 @click.option("--stopped", is_flag=True, help="Store it and do not start it; `mbats start NAME` does.")
 def deploy(

@@ -1,4 +1,4 @@
-"""`mbats first-run`: the main job on a new platform, from the download to a table of results. Safe to repeat."""
+"""`mbats first-run`: the main job on a new platform, from the download to a strategy that trades on paper. Safe to repeat."""
 
 from __future__ import annotations
 
@@ -37,12 +37,19 @@ EXAMPLES = (
     Example("momentum_rotation", SYMBOLS),
 )
 
+# What trades on paper, within the gate's default limits: where the sample market is calmest, and the stop nearest, an account of
+# 100,000 USD orders 170,000 units.
+PAPER = Example("rsi_stochastic", SYMBOLS[:1], "M5")
+PAPER_NAME, PAPER_ACCOUNT, PAPER_PARAMETERS = "first", "paper", ("risk=0.0002",)
+
 
 @click.command("first-run")
 def first_run() -> None:
-    """Download what interested_tickers.xlsx asks for, backtest the example strategies, and write a report of each run.
+    """Download what interested_tickers.xlsx asks for, backtest the example strategies, write a report of each run, and put one
+    strategy on paper.
 
-    What is there already is skipped. Ends with 1 when a symbol could not be downloaded and the others went on.
+    What is there already is skipped. Ends with 1 when a symbol could not be downloaded, or when the trader does not answer, and
+    the rest went on.
     """
     from mbats.database import Database
     from mbats.settings import get_settings
@@ -56,8 +63,12 @@ def first_run() -> None:
         _heading("Reports")
         reports = {number: _report(settings, number) for number in numbers}
         _print_results(risk, reports)
+    all_deployed = True
+    if trades_on_paper(settings):
+        _heading("Paper trading")
+        all_deployed = _deploy(settings)
     _print_next_steps(settings, reports)
-    if not all_downloaded:
+    if not (all_downloaded and all_deployed):
         raise click.exceptions.Exit(1)
 
 
@@ -121,6 +132,37 @@ def _report(settings: Settings, number: int) -> Path:
     return published.path
 
 
+def trades_on_paper(settings: Settings) -> bool:
+    """Whether the platform has a trader, and a simulator for it to trade at: at a broker nothing is deployed unasked."""
+    from mbats.live.accounts import account_names, resolve
+
+    return (
+        settings.has_service("trader")
+        and settings.has_service("simulator")
+        and PAPER_ACCOUNT in account_names(settings)
+        and resolve(settings, PAPER_ACCOUNT).environment == "simulator"
+    )
+
+
+def _deploy(settings: Settings) -> bool:
+    """Put the example on paper, if nobody ever has. False when the trader or its broker does not answer."""
+    from mbats.cli.deploy import deploy
+    from mbats.errors import OandaUnavailable
+    from mbats.live.hosting.client import TraderAway, TraderClient
+
+    try:
+        if any(found.name == PAPER_NAME for found in TraderClient(settings).deployments()):
+            click.echo(f"'{PAPER_NAME}' is deployed already, skipped.")
+            return True
+        arguments = [PAPER.strategy, "--symbols", ",".join(PAPER.symbols), "--granularity", PAPER.granularity]
+        arguments += ["--account", PAPER_ACCOUNT, "--name", PAPER_NAME]
+        deploy.main([*arguments, *(f"--param={each}" for each in PAPER_PARAMETERS)], "mbats deploy", standalone_mode=False)
+    except (TraderAway, OandaUnavailable) as away:
+        click.echo(f"{away} So nothing trades on paper; `mbats status` says what is not well.", err=True)
+        return False
+    return True
+
+
 def _print_results(risk: Database, reports: dict[int, Path]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -152,11 +194,16 @@ def _print_next_steps(settings: Settings, reports: dict[int, Path]) -> None:
     program = "docker compose run --rm tools mbats" if contained else Path(sys.executable).parent / "mbats"
     if settings.oanda_environment == "simulator":
         click.echo("The prices are the simulator's: ECB rates with simulated intraday, and no one's quotes.")
+    paper = [
+        (f"{program} deployments", "what trades on paper: whether it runs, what it holds, and why not"),
+        (f"{program} flatten {PAPER_NAME}", "halt it, and close what it holds; `resume` lets it trade again, `stop` ends it"),
+    ]
     click.echo("\nLook next")
     if not contained:
         click.echo(f"  file://{min(reports.values())}\n      the first report, in a browser")
     for line, purpose in (
         (f"{program} runs", "all runs"),
+        *(paper if trades_on_paper(settings) else ()),
         (f"{program} coverage", "the bars that are stored, and their gaps"),
         (f"{program} backtest sma_cross --symbols EUR_USD --param fast=10", "another run"),
         ("strategies/_template.py", "copy it to write a strategy"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from mbats.errors import UsageError
 from mbats.live.gate import Intent
@@ -38,6 +39,7 @@ def client_id(intent: Intent) -> str:
     return text
 
 
+@lru_cache(maxsize=4096)
 def read_client_id(text: str | None) -> Intent | None:
     """The intent that a name was made from; None for a name that is not ours."""
     parts = (text or "").split(":")

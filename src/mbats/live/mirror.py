@@ -59,6 +59,7 @@ class Mirror:
         self._batch = batch
         self._interval = interval
         self._trouble = ""
+        self.failures = 0  # rounds in which something could not be copied
         self._marked: dict[str, float] = {}
         self._wake = threading.Condition()
         self._deadline: float | None = None  # of the thread's end, on the monotonic clock
@@ -108,6 +109,7 @@ class Mirror:
             try:
                 more = self.copy_once()
             except Exception as error:
+                self.failures += 1
                 self._say(error)
                 more, pause = False, min(pause * 2, LONGEST_PAUSE)
             else:

@@ -6,23 +6,26 @@ should run is in the trader's journal, so that it comes back after any crash, wi
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from mbats.database import Database
 from mbats.errors import MbatsError, UsageError
+from mbats.live import liveness
 from mbats.live.accounts import account_names, resolve
+from mbats.live.beginning import Life, tell_history
 from mbats.live.deployment import Deployment, Desired, State
-from mbats.live.gate import Command, CommandKind, TradingState
+from mbats.live.gate import Command, CommandKind
 from mbats.live.hosting.commands import StopDeployment, waiting
 from mbats.live.hosting.control import Control
 from mbats.live.hosting.desk import DeploymentStatus, UnknownDeployment
@@ -30,20 +33,18 @@ from mbats.live.hosting.host import End, EndKind, Host, Hosted, Session
 from mbats.live.hosting.metrics import Metrics
 from mbats.live.hosting.notices import Level, Notices
 from mbats.live.journal import Journal
-from mbats.live.market.history import read_with_conversions
 from mbats.live.mirror import Mirror
+from mbats.live.overview import account_state, positions_of, record_of, status_of, watch_figures
 from mbats.live.owner import OwnerOptions
 from mbats.live.venue import Venue
-from mbats.live.wire import Begin, Broken, Done, FromStrategy, History, LiveBar, Ready, Submit, Withdraw
-from mbats.market import Granularity, to_datetime, to_us
-from mbats.riskdb.live_records import DeploymentRecord, HeartbeatRecord
+from mbats.live.wire import Broken, Done, FromStrategy, LiveBar, Ready, Submit, Withdraw
+from mbats.market import Granularity
+from mbats.riskdb.live_records import HeartbeatRecord
 from mbats.settings import Settings
 
 log = logging.getLogger(__name__)
 
-WARMUP_BARS = 500
-WEEKEND = timedelta(days=4)  # more than the longest time without bars
-HUNG_AFTER = 30.0  # seconds without a round of an owner's thread
+SWITCH_EVERY = 0.001  # seconds for which a thread may compute while another one waits
 EVERYTHING = "everything"
 _DEPLOYMENT = TypeAdapter(Deployment)
 _COMMAND = TypeAdapter(Command)
@@ -59,15 +60,6 @@ class Told:
         """Never waits."""
         self._metrics.alarm(level)
         self._notices.tell(Level(level), f"{title}: {text}", key=title)
-
-
-@dataclass(slots=True)
-class Life:
-    """One life of a deployment's process as the trader knows it."""
-
-    key: str
-    after: dict[str, datetime | None]
-    last_bar: datetime | None = None
 
 
 class Trader:
@@ -92,19 +84,27 @@ class Trader:
             found: Deployment = _DEPLOYMENT.validate_json(self._journal.load(key) or "")
             self._deployments[found.name] = found
         self.host = Host(self)
-        self._watch_figures()
+        watch_figures(self.metrics_, self._venues, self._deployments, self.host, self.mirror)
+        liveness.watch(self.metrics_, self.host, self.mirror, self.notices, self._venues)
 
     # --- Life -------------------------------------------------------------------------------------------------------------
 
     def begin_all(self) -> None:
         """Obey what was left for us, then start what should run."""
         self.obey_waiting()
-        for name in [each.account for each in self._deployments.values()]:
-            self._venue(name)
+        for name in {each.account for each in self._deployments.values()}:
+            try:
+                self._venue(name)
+            except MbatsError as error:  # the others are traded all the same; its deployments will say why they are not
+                log.error("account '%s' cannot be used: %s", name, error)
         self._open_venues()
         for deployment in list(self._deployments.values()):
             if deployment.desired is Desired.RUNNING:
-                self.host.start(deployment.name)
+                failed = self._journal.load(f"failed:{deployment.name}")
+                if failed is None:
+                    self.host.start(deployment.name)
+                else:
+                    self.host.stay_down(deployment.name, failed)
 
     def serve(self, stopping: threading.Event) -> None:
         """Go on until it is told to stop."""
@@ -124,6 +124,9 @@ class Trader:
 
     def close(self) -> None:
         """Gracefully (R35): processes first, so that nothing new is wanted, then accounts, then the copy to PostgreSQL."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
         self.host.close("the trader stops")
         for venue in self._venues.values():
             venue.close()
@@ -152,25 +155,37 @@ class Trader:
         """Accounts with positions are looked after though none of their strategies runs."""
         for venue in list(self._venues.values()):
             if venue.owner is None or not venue.owner.is_alive:
+                old = venue.owner
                 try:
                     venue.open()
                     self._repeat_command(venue)
+                    if venue.replaces(old):
+                        self._begin_anew(venue)
                 except MbatsError as error:
                     log.warning("account '%s' is not open: %s", venue.ref.name, error)
 
+    def _begin_anew(self, venue: Venue) -> None:
+        """The owner of an account is a new one, which no process of a strategy has spoken to: they are started anew as well."""
+        for deployment in list(self._deployments.values()):
+            session = self.host.session(deployment.name)
+            if session is not None and deployment.account == venue.ref.name:
+                session.kill("its account was opened anew", EndKind.NOT_READY)
+
     def _repeat_command(self, venue: Venue) -> None:
-        """A word for everything holds for accounts, too, that were not open when it was said."""
-        text = self._journal.load(EVERYTHING)
-        if text is not None and venue.journal is not None and venue.journal.load(EVERYTHING) != text:
-            self._tell(venue, _COMMAND.validate_json(text))
+        """The last word for everything, and for each deployment, holds though the account was not open when it was said."""
+        names = [each.name for each in list(self._deployments.values()) if each.account == venue.ref.name]
+        for key in map(_word_key, (None, *names)):
+            text = self._journal.load(key)
+            if text is not None and venue.journal is not None and venue.journal.load(key) != text:
+                self._tell(venue, _COMMAND.validate_json(text))
 
     @staticmethod
     def _tell(venue: Venue, command: Command) -> dict[str, Any]:
-        """A command to an account, which remembers the last word for everything that it has obeyed."""
+        """A command to an account, which remembers the last word that it has obeyed."""
         answer = venue.command(command)
-        if command.deployment is None and venue.journal is not None:
+        if venue.journal is not None:
             with venue.journal.write():
-                venue.journal.save(EVERYTHING, _COMMAND.dump_json(command).decode())
+                venue.journal.save(_word_key(command.deployment), _COMMAND.dump_json(command).decode())
         return answer
 
     def _venue(self, account: str) -> Venue:
@@ -205,7 +220,7 @@ class Trader:
     def _require_flat(self, known: Deployment, new: Deployment) -> None:
         """Another strategy or another account may take the name only when nothing is held under it."""
         venue = self._venues.get(known.account)
-        held = self._positions(venue, known.name) if venue is not None else {}
+        held = positions_of(venue, known.name)
         if held and (known.strategy, known.account) != (new.strategy, new.account):
             holdings = ", ".join(f"{units:f} {symbol}" for symbol, units in held.items())
             raise UsageError(
@@ -232,12 +247,12 @@ class Trader:
     def command(self, command: Command) -> dict[str, Any]:
         """Halt, reduce, flatten or resume: one deployment, or everything."""
         if command.deployment is not None:
-            venue = self._venue(self._known(command.deployment).account)
-            answers = [self._say_to(venue, command)]
+            venues = [self._venue(self._known(command.deployment).account)]
         else:
-            with self._journal.write():
-                self._journal.save(EVERYTHING, _COMMAND.dump_json(command).decode())
-            answers = [self._say_to(venue, command) for venue in list(self._venues.values())]
+            venues = list(self._venues.values())
+        with self._journal.write():  # first of all, so that it holds whatever cannot be reached now
+            self._journal.save(_word_key(command.deployment), _COMMAND.dump_json(command).decode())
+        answers = [self._say_to(venue, command) for venue in venues]
         whom = command.deployment or "all deployments"
         failed = [answer["error"] for answer in answers if "error" in answer]
         words = {"halt": "halted", "reduce": "may only reduce", "flatten": "is being flattened", "resume": "resumed"}
@@ -249,8 +264,6 @@ class Trader:
 
     def _say_to(self, venue: Venue, command: Command) -> dict[str, Any]:
         try:
-            if venue.owner is None:
-                venue.open()
             return self._tell(venue, command)
         except (MbatsError, TimeoutError) as error:
             log.error("account '%s' could not be told '%s': %s", venue.ref.name, command.kind, error)
@@ -261,22 +274,20 @@ class Trader:
 
     def deployments(self) -> list[DeploymentStatus]:
         """All of them, by name."""
-        return [self._status(each) for _, each in sorted(self._deployments.items())]
+        return [self._status(name) for name in sorted(self._deployments)]
 
     def healthy(self) -> tuple[bool, dict[str, Any]]:
         """False when a thread is gone or hangs, which a restart would mend."""
-        accounts = {name: self._account_state(venue) for name, venue in self._venues.items()}
+        accounts = {name: account_state(venue) for name, venue in self._venues.items()}
         lag = self.mirror.lag()
-        hung = [name for name, venue in self._venues.items() if venue.owner is not None and venue.owner.since_beat() > HUNG_AFTER]
-        dead = [part for part, alive in (("host", self.host.alive), ("mirror", self.mirror.alive)) if not alive]
-        well = not hung and not dead
+        alive = liveness.threads(self.host, self.mirror, self.notices, self._venues)
+        dead = liveness.gone(alive)
         trouble = [f"{name}: {state['why']}" for name, state in accounts.items() if state.get("why")]
         trouble += [f"PostgreSQL: {each.trouble}" for each in lag.values() if each.trouble][:1]
-        reason = "; ".join(
-            [*(f"the owner of {name} hangs" for name in hung), *(f"the {part} is gone" for part in dead), *trouble]
-        )
-        return well, {
+        reason = "; ".join([*liveness.in_words(dead), *trouble])
+        return not dead, {
             "reason": reason,
+            "threads": alive,
             "accounts": accounts,
             "outbox": {name or "trader": asdict(each) for name, each in lag.items()},
             "deployments": {name: str(self.host.hosted(name).state) for name in sorted(self._deployments)},
@@ -286,51 +297,10 @@ class Trader:
         """For Prometheus."""
         return self.metrics_.text()
 
-    def _account_state(self, venue: Venue) -> dict[str, Any]:
-        if venue.owner is None:
-            return {"live": False, "why": "not open"}
-        state = venue.owner.state()
-        if venue.owner.failed is not None:
-            state["why"] = str(venue.owner.failed)
-        elif not state.get("live"):
-            state.setdefault("why", f"not in step with the broker ({state.get('step', 'starting')})")
-        elif state.get("fenced"):
-            state["why"] = state["fenced"]
-        return state
-
-    def _status(self, deployment: Deployment) -> DeploymentStatus:
-        hosted = self.host.hosted(deployment.name)
+    def _status(self, name: str) -> DeploymentStatus:
+        deployment, life = self._deployments[name], self._lives.get(name)
         venue = self._venues.get(deployment.account)
-        state = self._account_state(venue) if venue is not None else {}
-        life = self._lives.get(deployment.name)
-        pnl = state.get("realised", {}).get(deployment.name)
-        trading = state.get("gates", {}).get(deployment.name) or state.get("gate") or TradingState.ACTIVE
-        return DeploymentStatus(
-            name=deployment.name,
-            strategy=deployment.strategy,
-            symbols=deployment.symbols,
-            granularity=deployment.granularity,
-            account=deployment.account,
-            mode=deployment.mode,
-            desired=deployment.desired,
-            state=hosted.state,
-            trading=TradingState(trading),
-            reason=hosted.reason or (str(state.get("why", "")) if hosted.state is State.LIVE else ""),
-            positions=self._positions(venue, deployment.name) if venue is not None else {},
-            orders=sum(state.get("open_intents_of", {}).get(deployment.name, {}).values()),
-            pnl=None if pnl is None else Decimal(pnl),
-            currency=str(state.get("currency", "")),
-            last_bar=life.last_bar if life is not None else None,
-            since=hosted.since,
-            restarts=hosted.restarts,
-        )
-
-    def _positions(self, venue: Venue | None, name: str) -> dict[str, Decimal]:
-        state = venue.owner.state() if venue is not None and venue.owner is not None else {}
-        own = {
-            key.split(" ")[1]: Decimal(units) for key, units in state.get("positions", {}).items() if key.split(" ")[0] == name
-        }
-        return own
+        return status_of(deployment, self.host.hosted(name), venue, life.last_bar if life is not None else None)
 
     def _left(self, venue: Venue, name: str | None) -> dict[str, str]:
         """What is still held, of one deployment or of all."""
@@ -348,81 +318,31 @@ class Trader:
             raise UnknownDeployment(name, self._deployments)
         return self._deployments[name]
 
-    def _keep(self, deployment: Deployment) -> None:
+    def _keep(self, deployment: Deployment, *, by_a_person: bool = True) -> None:
         with self._journal.write():
             self._journal.save(f"deployment:{deployment.name}", _DEPLOYMENT.dump_json(deployment).decode())
-            self._journal.put(self._record(deployment, self.host.hosted(deployment.name)))
+            self._journal.put(record_of(deployment, self.host.hosted(deployment.name), self._venues.get(deployment.account)))
+            if by_a_person:
+                self._journal.forget(f"failed:{deployment.name}")
         self._deployments[deployment.name] = deployment
-
-    def _record(self, deployment: Deployment, hosted: Hosted) -> DeploymentRecord:
-        venue = self._venues.get(deployment.account)
-        given = {name: getattr(deployment, name) for name in _SAME}
-        return DeploymentRecord(
-            **given,
-            account_id=venue.account_id if venue is not None else "",
-            mode=str(deployment.mode),
-            desired=str(deployment.desired),
-            state=str(hosted.state),
-            reason=hosted.reason,
-            updated_at=datetime.now(UTC),
-        )
 
     # --- Hosting: the processes of strategies -----------------------------------------------------------------------------
 
     def begin(self, session: Session) -> None:
         """Tell a new process what it needs; in a thread of the session's own."""
-        deployment = self._known(session.name)
-        venue = self._venue(deployment.account)
+        name = session.name
+        venue = self._venue(self._known(name).account)
         owner = venue.open()
         self._repeat_command(venue)
-        assert venue.clock is not None
-        granularity = Granularity(deployment.granularity)
-        instruments = {symbol: owner.instruments[symbol] for symbol in deployment.symbols if symbol in owner.instruments}
-        since = deployment.warmup_from
-        if since is None:
-            wanted = deployment.warmup_bars if deployment.warmup_bars is not None else WARMUP_BARS
-            since = venue.clock.now() - 1.6 * wanted * granularity.length - WEEKEND
-        histories = read_with_conversions(
-            list(instruments.values()),
-            granularity,
-            since,
-            self._secmaster,
-            venue.client,
-            vendor=venue.vendor,
-            currency=owner.currency,
-            offered=list(owner.instruments),
-        )
-        if deployment.warmup_from is None:
-            deployment = self._anchor(deployment, histories, venue.clock.now())
-        session.send(
-            Begin(
-                _DEPLOYMENT.dump_python(deployment, mode="json"),
-                {name: each.to_json() for name, each in instruments.items()},
-                owner.currency,
-            )
-        )
-        after: dict[str, datetime | None] = {}
-        anchor = deployment.warmup_from
-        for symbol, history in histories.items():
-            kept = history.bars.time >= to_us(anchor) if anchor is not None else slice(None)
-            bars, conversions = history.bars[kept], history.conversion_close[kept]
-            session.send_bars(History(symbol, len(bars)), bars, conversions)
-            after[symbol] = to_datetime(bars.time[-1]) if len(bars) else None
-            owner.quotes.observe_history(symbol, granularity, bars)
-        life = Life(f"{session.pid}-{session.started:.6f}", after)
-        with self._lock:
-            self._lives[session.name] = life  # before the process can say that it is ready
-        session.send(owner.open_session(deployment, life.key, session.send))
 
-    def _anchor(self, deployment: Deployment, histories: dict[str, Any], now: datetime) -> Deployment:
-        """Fix where the history begins, so that a restart gives the indicators the same values."""
-        wanted = deployment.warmup_bars if deployment.warmup_bars is not None else WARMUP_BARS
-        firsts = [history.bars.time[max(0, len(history.bars) - wanted)] for history in histories.values() if len(history.bars)]
-        anchor = to_datetime(min(firsts)) if firsts and wanted else now
-        anchored = replace(deployment, warmup_from=anchor)
+        def anchored(start: datetime) -> None:
+            with self._lock:
+                self._keep(replace(self._known(name), warmup_from=start), by_a_person=False)
+
+        deployment, life = tell_history(session, self._known(name), venue, owner, self._secmaster, anchored)
         with self._lock:
-            self._keep(replace(self._known(deployment.name), warmup_from=anchor))
-        return anchored
+            self._lives[name] = life  # before the process can say that it is ready
+        session.send(owner.open_session(deployment, life.key, session.send))
 
     def message(self, session: Session, message: FromStrategy) -> None:
         """What a strategy says."""
@@ -476,8 +396,11 @@ class Trader:
         """The state of a deployment is another one."""
         log.info("deployment '%s' is %s%s", name, hosted.state, f": {hosted.reason}" if hosted.reason else "")
         with self._journal.write():
-            self._journal.put(self._record(self._deployments[name], hosted))
-        if hosted.state is State.FAILED:
+            deployment = self._deployments[name]
+            self._journal.put(record_of(deployment, hosted, self._venues.get(deployment.account)))
+        if hosted.state is State.FAILED and self._journal.load(f"failed:{name}") is None:
+            with self._journal.write():
+                self._journal.save(f"failed:{name}", hosted.reason)  # a restart of the trader is no person
             self.notices.tell(Level.CRITICAL, f"'{name}' has failed. {hosted.reason}", key=f"failed {name}")
 
     # --- Figures ----------------------------------------------------------------------------------------------------------
@@ -488,47 +411,14 @@ class Trader:
         with self._journal.write():
             self._journal.put(HeartbeatRecord("trader", at, "well" if well else "ill", {"reason": state["reason"]}))
             for name in self._deployments:
-                status = self._status(self._deployments[name])
+                status = self._status(name)
                 detail = {"trading": str(status.trading), "last_bar": status.last_bar.isoformat() if status.last_bar else None}
                 self._journal.put(HeartbeatRecord(f"deployment:{name}", at, str(status.state), detail))
 
-    def _watch_figures(self) -> None:
-        def each(figure: str) -> Callable[[], dict[tuple[str, ...], float]]:
-            def read() -> dict[tuple[str, ...], float]:
-                owners = {name: venue.owner for name, venue in self._venues.items() if venue.owner is not None}
-                return {(name,): float(owner.state().get(figure, 0) or 0) for name, owner in owners.items()}
 
-            return read
-
-        for figure, what in (
-            ("live", "Whether the account is in step with its broker."),
-            ("last_transaction", "The last transaction that was applied."),
-            ("nav", "What the account is worth."),
-            ("balance", "The account's balance."),
-            ("margin_used", "Margin used."),
-            ("repeated", "Transactions that came more than once."),
-            ("crashes", "Errors that the owner's thread survived."),
-            ("in_flight", "Requests that are under way."),
-        ):
-            self.metrics_.watch_each(f"account_{figure}", what, ("account",), each(figure))
-        self.metrics_.watch_each(
-            "outbox_waiting",
-            "Records that wait for PostgreSQL.",
-            ("account",),
-            lambda: {(name or "trader",): lag.waiting for name, lag in self.mirror.lag().items()},
-        )
-        self.metrics_.watch_each(
-            "deployment_live",
-            "Whether the deployment's process is live.",
-            ("deployment",),
-            lambda: {(name,): float(self.host.hosted(name).state is State.LIVE) for name in self._deployments},
-        )
-
-
-_SAME = (
-    *("name", "strategy", "source", "parameters", "symbols", "granularity", "account", "limits"),
-    *("created_at", "created_by", "code_version", "seed", "warmup_bars", "warmup_from", "extra"),
-)
+def _word_key(deployment: str | None) -> str:
+    """Where the last word for a deployment, or for everything, is kept."""
+    return EVERYTHING if deployment is None else f"{EVERYTHING}:{deployment}"
 
 
 def _essence(deployment: Deployment) -> Deployment:
@@ -543,12 +433,20 @@ def _essence(deployment: Deployment) -> Deployment:
     )
 
 
+def ready_process() -> None:
+    """Let threads that have something to send wait less for those that compute, and collections pass over what start-up made."""
+    sys.setswitchinterval(SWITCH_EVERY)
+    gc.collect()
+    gc.freeze()
+
+
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises PlatformError when another trader has the journal, or the port is taken."""
     trader = Trader(settings)
     control = Control(
         trader, host=settings.trader_host, port=settings.trader_port, token=settings.required_secret("trader_token")
     )
+    ready_process()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -16,6 +16,7 @@ from mbats.live.accounts import AccountRef
 from mbats.live.gate import Command
 from mbats.live.journal import Journal
 from mbats.live.lease import Lease, LeaseHeld
+from mbats.live.liveness import HUNG_AFTER
 from mbats.live.market.bars import BarDesk
 from mbats.live.market.clock import BrokerTimeClock, Clock, MachineClock, SkewLevel
 from mbats.live.market.home import HomeRates
@@ -60,6 +61,7 @@ class Venue:
         self._lease_thread: threading.Thread | None = None
         self._lease_trouble = "the right to trade on the account was not asked for yet"
         self._lost = False
+        self._skewed = SkewLevel.OK
         self.clock: Clock | None = None
         self.owner: Owner | None = None
         self.desk: BarDesk | None = None
@@ -100,6 +102,10 @@ class Venue:
             self._begin_market(self.owner)
             return self.owner
 
+    def replaces(self, owner: Owner | None) -> bool:
+        """Whether this owner is gone and another has taken its place, which knows no process that traded under the first."""
+        return owner is not None and self.owner is not owner
+
     def _wait_for(self, owner: Owner) -> None:
         if not owner.ready.wait(READY_WITHIN):
             raise PlatformError(
@@ -132,8 +138,10 @@ class Venue:
                 self.client.sessions, self.account_id, self.clock, currency=owner.currency, offered=list(owner.instruments)
             )
             self.desk.start()
-            self.home = HomeRates(self.client.sessions, self.account_id, owner.quotes, owner.watched)
-            self.home.start()
+        if self.home is not None:
+            self.home.stop(0.0)  # it wrote on the board of an owner that is gone
+        self.home = HomeRates(self.client.sessions, self.account_id, owner.quotes, owner.watched)
+        self.home.start()
 
     # --- The right to trade -----------------------------------------------------------------------------------------------
 
@@ -185,9 +193,50 @@ class Venue:
             return f"the right to trade on the account has run out: {self._lease_trouble}"
         if self.clock is not None:
             skew = self.clock.skew_check()
-            if skew.level is SkewLevel.BLOCK:
-                return f"this machine's clock and the broker's differ by {skew.seconds:.0f} seconds; set the clock"
+            if skew.level is not SkewLevel.OK:
+                what = f"this machine's clock and the broker's differ by {skew.seconds:.1f} seconds; set the clock"
+                self._warn_of_skew(skew.level, what)
+                return what if skew.level is SkewLevel.BLOCK else ""
+            self._skewed = SkewLevel.OK
         return ""
+
+    def _warn_of_skew(self, level: SkewLevel, what: str) -> None:
+        """Once when it begins, and once when it becomes so large that nothing may be opened."""
+        if self._skewed not in (level, SkewLevel.BLOCK):
+            self._notify.send("critical" if level is SkewLevel.BLOCK else "warning", f"{self.ref.name}: clock", f"{what}.")
+            self._skewed = level
+
+    # --- How it is --------------------------------------------------------------------------------------------------------
+
+    def threads(self) -> dict[str, bool]:
+        """Whether each thread of the account does its work, by a name for people."""
+        found: dict[str, bool] = {}
+        owner = self.owner
+        if owner is not None and owner.failed is None:
+            found["owner"] = owner.is_alive and owner.since_beat() <= HUNG_AFTER
+            found["streams"] = owner.streams_alive()
+        if self.desk is not None:
+            found["bar desk"] = self.desk.health().alive
+        if self.home is not None:
+            found["home rates"] = self.home.is_alive
+        if self._lease_thread is not None:
+            found["lease"] = self._lease_thread.is_alive()
+        return found
+
+    def crashes(self) -> dict[str, int]:
+        """How many errors that nobody foresaw each part has survived."""
+        owner, desk, home = self.owner, self.desk, self.home
+        return {
+            "owner": owner.crashes() if owner is not None else 0,
+            "streams": owner.stream_crashes() if owner is not None else 0,
+            "senders": owner.call_crashes() if owner is not None else 0,
+            "bar desk": desk.health().crashes if desk is not None else 0,
+            "home rates": home.crashes if home is not None else 0,
+        }
+
+    def skew(self) -> float:
+        """By how many seconds the broker's clock is ahead of ours, as far as is certain."""
+        return (self.clock.skew_check().seconds or 0.0) if self.clock is not None else 0.0
 
     @property
     def lost(self) -> bool:

@@ -37,7 +37,8 @@ class OandaClient:
 
     OANDA counts 120 requests and 2 new connections a second. `timeout` is (connect, read) in seconds. `attempts` counts the
     first one; the pauses between them grow from `first_pause` to `longest_pause` seconds, with jitter so that threads do not
-    come back together. What else talks to the broker should share `sessions`, and with it the pace.
+    come back together. What else talks to the broker should share `sessions`, and with it the pace;
+    what else reads from it may share `reads`, which asks again as this does.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class OandaClient:
             connections_per_second=connections_per_second,
             timeout=timeout,
         )
-        self._reads = Reads(self.sessions, attempts=attempts, first_pause=first_pause, longest_pause=longest_pause)
+        self.reads = Reads(self.sessions, attempts=attempts, first_pause=first_pause, longest_pause=longest_pause)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -95,7 +96,7 @@ class OandaClient:
 
     def accounts(self) -> list[str]:
         """The ids of the accounts that the token may use."""
-        return self._reads.read(AccountList(), parse_accounts)
+        return self.reads.read(AccountList(), parse_accounts)
 
     def instruments(self, account: str, names: Iterable[str] | None = None) -> list[Instrument]:
         """The instruments of an account: the named ones, or all. OANDA refuses the whole call for one unknown name."""
@@ -103,7 +104,7 @@ class OandaClient:
         if wanted == []:
             return []
         params = {} if wanted is None else {"instruments": ",".join(wanted)}
-        return self._reads.read(AccountInstruments(quote(account, safe=""), params), parse_instruments)
+        return self.reads.read(AccountInstruments(quote(account, safe=""), params), parse_instruments)
 
     def candles(
         self, instrument: str, granularity: Granularity, *, start: datetime, end: datetime | None = None
@@ -133,7 +134,7 @@ class OandaClient:
         The broker refuses an `end` in its future.
         """
         params = {"price": "BA", "granularity": granularity.value, "to": format_time(end), "count": min(count, PAGE)}
-        bars = self._reads.read(InstrumentsCandles(quote(instrument, safe=""), params), parse_candles)
+        bars = self.reads.read(InstrumentsCandles(quote(instrument, safe=""), params), parse_candles)
         return bars[bars.time < to_us(end)]
 
     def _candle_page(self, instrument: str, granularity: Granularity, start: datetime, end: datetime | None) -> tuple[Bars, bool]:
@@ -148,4 +149,4 @@ class OandaClient:
                 raise OandaUnavailable(f"The answer cannot be read: candles of {found}, expected {instrument} {granularity}.")
             return bars, still_forming(payload)
 
-        return self._reads.read(InstrumentsCandles(quote(instrument, safe=""), params), parse)
+        return self.reads.read(InstrumentsCandles(quote(instrument, safe=""), params), parse)

@@ -45,8 +45,8 @@ class Pace:
     """The requests and the new connections that one address may make in a second, as one broker counts them.
 
     Orders have a lane of their own, so that they never wait behind reads: a tenth of the requests may come at once, and then
-    15 %; reads have the rest, three quarters. What one lane leaves is not the other's: in no second are both together above
-    `requests_per_second`, if that is 4 or more.
+    15 %. Reads have the rest, three quarters, of which a tenth of all may come at once, when a bar is due. What one lane leaves
+    is not the other's: in no second are both together above `requests_per_second`, if that is 4 or more.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class Pace:
     ) -> None:
         burst = max(1, int(requests_per_second / 10))
         orders = 0.15 * requests_per_second
-        reads = max(requests_per_second - orders - burst - 1, requests_per_second / 4)  # 1 is the size of their own bucket
+        reads = max(requests_per_second - orders - 2 * burst, requests_per_second / 4)
         self._lanes: dict[Lane, RateLimit] = {
-            "reads": RateLimit(reads, clock=clock, sleep=sleep),
+            "reads": RateLimit(reads, burst=burst, clock=clock, sleep=sleep),
             "orders": RateLimit(orders, burst=burst, clock=clock, sleep=sleep),
         }
         self._connections = RateLimit(connections_per_second, clock=clock, sleep=sleep)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -24,12 +25,15 @@ from oandapyV20.endpoints.accounts import AccountList
 from oandapyV20.endpoints.apirequest import APIRequest
 from oandapyV20.oandapyV20 import TRADING_ENVIRONMENTS
 from pydantic import SecretStr
+from urllib3.exceptions import HTTPError
 
 from mbats.errors import ConfigError
 from mbats.oanda.clock import BrokerClock
 from mbats.oanda.rate import Lane, Pace
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LONGEST_ANSWER = 30.0  # seconds from the head of an answer to its end, however it trickles
+PIECE = 65536  # bytes
 
 
 class Sessions:
@@ -154,7 +158,7 @@ class Sessions:
         api = API(self._token.get_secret_value(), self._environment, request_params=params)
         api.client.auth = _as_it_is
         api.client.trust_env = urlsplit(self.url).hostname not in LOOPBACK
-        api.client.hooks["response"].append(self.clock.observe_answer)
+        api.client.hooks["response"] += [self.clock.observe_answer, _read_in_time]
         if self._on_date is not None:
             api.client.hooks["response"].append(_teller(self._on_date))
         return api
@@ -168,6 +172,26 @@ def _teller(on_date: Callable[[datetime], None]) -> Callable[..., None]:
             on_date(parsedate_to_datetime(response.headers.get("Date", "")).replace(tzinfo=UTC))
 
     return tell
+
+
+def _read_in_time(response: requests.Response, *args: Any, stream: bool = False, **kwargs: Any) -> None:
+    """A hook for requests that reads the body of an answer. The time-out of requests is for each piece of it, so that an answer
+    which comes byte by byte would hold its thread for ever."""
+    if stream:
+        return
+    until, pieces = time.monotonic() + LONGEST_ANSWER, []
+    try:
+        while piece := response.raw.read1(PIECE, decode_content=True):
+            pieces.append(piece)
+            if time.monotonic() > until:
+                raise requests.ReadTimeout(f"the answer was not whole after {LONGEST_ANSWER:g} seconds", response=response)
+    except HTTPError as error:  # of urllib3
+        response.close()
+        raise requests.ConnectionError(error, response=response) from error
+    except requests.ReadTimeout:
+        response.close()
+        raise
+    vars(response).update(_content=b"".join(pieces), _content_consumed=True)  # what requests does when it has read all
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

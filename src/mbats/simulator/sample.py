@@ -17,6 +17,8 @@ from mbats.simulator.prices import Candles, Ticks
 from mbats.simulator.ticks import refine
 
 BLOCKS_KEPT = 160  # a block of one pair takes about 0.2 MB
+MINUTES_KEPT, FEW = 64, 3  # of single prices: whoever waits for a candle asks for the newest minutes again and again
+MINUTE = np.timedelta64(60_000_000, "us")
 
 
 class SampleMarket:
@@ -38,6 +40,7 @@ class SampleMarket:
         self._timeline = build_timeline(rates)
         self._paths = Paths(self._timeline, build_anchors(rates, self._timeline, params, seed), params, seed)
         self._blocks: LastUsed[tuple[str, int], Block] = LastUsed(BLOCKS_KEPT)
+        self._single: LastUsed[tuple[str, int], Ticks] = LastUsed(MINUTES_KEPT)
 
     def base(self, instrument: str) -> Granularity:
         return Granularity.M1
@@ -54,11 +57,23 @@ class SampleMarket:
     def ticks(self, instrument: str, start: np.datetime64, end: np.datetime64) -> Ticks:
         """The single prices that came in [start, end)."""
         whole = start.astype("datetime64[m]").astype("datetime64[us]")
+        if end > whole + FEW * MINUTE:
+            return self._refined(instrument, whole, end).between(start, end)
+        minutes = (whole + MINUTE * number for number in range(FEW))
+        return Ticks.concatenate([self._minute(instrument, each) for each in minutes if each < end]).between(start, end)
+
+    def _minute(self, instrument: str, start: np.datetime64) -> Ticks:
+        """All prices of one minute; refined alone they are what they are among others."""
+        key = (instrument, int(start.astype(np.int64)))
+        return self._single.get(key, lambda: self._refined(instrument, start, start + MINUTE))
+
+    def _refined(self, instrument: str, start: np.datetime64, end: np.datetime64) -> Ticks:
+        """All prices of the minutes that start in [start, end)."""
         parts = [
             refine(self._seed, instrument, times, minutes.bid, minutes.spread, minutes.ticks)
-            for times, minutes in self._minutes(instrument, whole, end)
+            for times, minutes in self._minutes(instrument, start, end)
         ]
-        return Ticks.concatenate(parts).between(start, end)
+        return Ticks.concatenate(parts)
 
     def _minutes(self, instrument: str, start: np.datetime64, end: np.datetime64) -> Iterator[tuple[Times, Block]]:
         """The minutes with prices that start in [start, end), block by block, with their times."""

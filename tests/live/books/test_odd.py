@@ -89,6 +89,7 @@ def test_what_a_person_should_hear_of_is_an_alarm(kind: str) -> None:
     assert only(books().apply(transaction(1, kind)), Alarm).text.endswith(".")
 
 
+@pytest.mark.proves("R33")
 @pytest.mark.parametrize("kind", TYPES)
 def test_every_type_that_there_is_has_its_event(kind: str) -> None:
     body: dict[str, Any] = {"instrument": "EUR_USD", "units": "1", "price": "1.1", "amount": "5", "financing": "1"}
@@ -110,6 +111,7 @@ def test_every_type_that_there_is_has_its_event(kind: str) -> None:
     assert type(events[0]) is expected
 
 
+@pytest.mark.proves("R33")
 def test_a_type_that_nobody_knows_yet_may_change_the_balance_but_not_in_silence() -> None:
     found = books()
     body = {"dividendAdjustment": "3.2000", "accountBalance": "1003.2000"}

@@ -394,6 +394,7 @@ def test_cancels_pass_everywhere() -> None:
     assert judge(Cancel("alpha", "7"), nothing_known, Limits(), locked_up, NOW) == Allowed(Cancel("alpha", "7"))
 
 
+@pytest.mark.proves("R24")
 def test_an_intent_is_its_deployment_symbol_bar_and_purpose() -> None:
     assert order().intent == Intent("alpha", "EUR_USD", BAR, "entry")
     assert order(5).intent == order(-7).intent

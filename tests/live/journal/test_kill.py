@@ -8,6 +8,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from mbats.live.journal import Journal
 from mbats.settings import PROJECT_ROOT
 
@@ -34,6 +36,7 @@ while True:
 """
 
 
+@pytest.mark.proves("R1")
 def test_a_kill_at_any_line_keeps_every_commit_whole_and_none_is_lost(tmp_path: Path) -> None:
     path, chance = tmp_path / "journal.db", random.Random(20240514)
     told = 0

@@ -41,6 +41,7 @@ def collect(floor: Any, symbol: str, last: str) -> list[LiveBar]:
     return found
 
 
+@pytest.mark.proves("R14")
 def test_every_minute_is_delivered_once_as_a_download_has_it_with_the_conversions_of_a_backtest(start_floor):
     floor = start_floor("2024-05-14T10:00:00Z", options={"currency": "EUR"})
     floor.advance(30)
@@ -103,6 +104,7 @@ def test_over_a_weekend_on_which_the_clocks_change_each_granularity_has_its_own_
     assert tuple(at.hour for at, _ in got["D"]) == days_end  # 17:00 New York of Friday, Monday and Tuesday
 
 
+@pytest.mark.proves("R14")
 def test_a_candle_that_is_over_but_not_complete_is_waited_for(start_scripted):
     floor = start_scripted(candle_lag_seconds=7)
     floor.simulator.price("1.08000", "1.08010")
@@ -171,6 +173,7 @@ def test_a_symbol_that_has_no_price_is_waited_for_ten_seconds_and_no_longer(star
     assert (completed_at, list(bars)) == (parse_utc("2024-05-14T10:02:00Z"), ["EUR_USD"])
 
 
+@pytest.mark.proves("R14")
 def test_while_requests_fail_at_random_no_bar_is_lost_doubled_or_out_of_order(start_floor):
     floor = start_floor("2024-05-14T10:00:00Z")
     floor.subscribe(["EUR_USD", "USD_JPY"], "M1", after="2024-05-14T09:59:00Z")

@@ -8,7 +8,7 @@ import pytest
 
 from mbats.live.market.assembly import Track
 from mbats.live.market.clock import BrokerTimeClock, MachineClock
-from mbats.live.market.timing import IDLE, LONGEST_LAG, SLOW, TIGHT, Timing, around
+from mbats.live.market.timing import AT_ONCE, EVERY, IDLE, LONGEST_LAG, SLOW, TIGHT, Timing, around
 from mbats.market import Granularity, parse_utc
 
 START = "2024-05-14T10:00:00Z"
@@ -94,7 +94,7 @@ def test_a_bar_that_does_not_come_is_looked_for_less_and_less_often_until_the_ne
     missing = [track(parse_utc(START))]
     machine.timing.next_look([track(parse_utc(START))], machine.now - seconds(30))
     pauses = []
-    for _ in range(12):
+    for _ in range(20):
         pauses.append(machine.timing.next_look(missing, machine.now)[1])
     assert pauses == sorted(pauses)
     assert pauses[0] < 0.1
@@ -107,6 +107,38 @@ def test_a_bar_that_does_not_come_is_looked_for_less_and_less_often_until_the_ne
 
     machine.now += seconds(40)
     assert machine.timing.next_look(missing, machine.now)[1] < 0.1
+
+
+def test_around_the_end_of_a_bar_it_looks_every_few_milliseconds_some_times_and_then_lets_go():
+    machine = Machine("2024-05-14T10:01:00Z")
+    machine.timing.next_look([track(parse_utc(START))], machine.now - seconds(30))
+
+    pauses = [machine.timing.next_look([track(parse_utc(START))], machine.now)[1] for _ in range(AT_ONCE + 3)]
+
+    assert pauses == sorted(pauses)
+    assert set(pauses[: AT_ONCE - 1]) == {EVERY}
+    assert sum(pauses[:AT_ONCE]) < 0.05
+    assert pauses[-1] > 5 * EVERY
+
+
+@pytest.mark.parametrize("late", [0.0, 0.004, 0.3])
+def test_a_broker_that_is_always_as_late_has_its_bars_taken_within_milliseconds(late):
+    machine = Machine()
+    machine.live_through(late, bars=200)
+
+    end, waited = machine.now.replace(second=0, microsecond=0) + seconds(60), []
+    for _ in range(40):
+        frontier, asked = end - seconds(60), machine.now
+        while frontier < end:
+            moment, pause = machine.timing.next_look([track(frontier)], asked)
+            machine.now = asked = max(machine.now, min(moment, machine.now + seconds(pause)))
+            if asked >= end + seconds(late):
+                frontier = end
+        waited.append((asked - end).total_seconds() - late)
+        end += seconds(60)
+
+    assert sorted(waited)[20] < EVERY
+    assert max(waited) < 0.02 + late / 4
 
 
 def test_nothing_is_learned_from_bars_that_were_not_waited_for_nor_while_the_broker_was_away():

@@ -168,6 +168,44 @@ def test_a_trade_is_given_to_another_lot_only_after_its_own_has_the_next(ids: tu
     assert found.actions == tuple(Attach(number, name, stop=D("1.05")) for number, name in zip(ids, NAMES, strict=False))
 
 
+def lot(name: str, size: int, *, stop: str | None = "1.05", trail: str | None = None) -> Lot:
+    required = stop and D(stop), trail and D(trail)
+    return Lot(name, "alpha", SYMBOL, D(size), D("1.1"), NOON, stop=required[0] or None, trail=required[1] or None)
+
+
+def trade(number: int, size: int, *, guards: str | None = None, name: str = f"{NAMES[3]}.net1") -> Held:
+    stop = Protector(number + 10, D("1.05"), None, f"{guards}.sl-{number}") if guards else None
+    return Held(number, SYMBOL, D(size), D("1.1"), NOON, name, stop=stop)
+
+
+def planned(lots: list[Lot], *trades: Held) -> tuple[Action, ...]:
+    return plan(Sheet(lots, {each.id: each for each in trades}, {}), SYMBOL, EURUSD).actions
+
+
+def test_a_trade_without_a_lot_goes_to_one_that_must_have_a_stop_even_if_another_is_a_better_fit() -> None:
+    lots = [lot(NAMES[0], 300, stop=None), lot(NAMES[1], 500)]
+
+    assert planned(lots, trade(1, 300)) == (PlaceStop(NAMES[1], D(-200), D("1.05")), Attach(1, NAMES[1], stop=D("1.05")))
+
+
+def test_a_lot_with_a_stop_that_trails_beside_another_is_given_no_trade_and_keeps_none() -> None:
+    lots = [lot(NAMES[0], 300, trail="0.01")]
+    stop = PlaceStop(NAMES[0], D(-300), D("1.09"))
+
+    assert planned(lots, trade(1, 300)) == (stop,)
+    assert planned(lots, trade(1, 300, guards=NAMES[0])) == (stop, Attach(1, None, stop=None))
+
+
+def test_a_lot_that_no_order_can_be_named_after_is_given_no_trade() -> None:
+    assert planned([lot("trade:5", 300)], trade(1, 300)) == ()
+
+
+def test_a_lots_own_trade_comes_before_a_larger_one_that_was_given_to_it() -> None:
+    own, larger = trade(1, 300, guards=NAMES[0], name=NAMES[0]), trade(2, 400, guards=NAMES[0])
+
+    assert planned([lot(NAMES[0], 500)], own, larger) == (PlaceStop(NAMES[0], D(-200), D("1.05")), Attach(2, None, stop=None))
+
+
 @given(sheets())
 @settings(max_examples=200, deadline=None)
 def test_what_is_said_to_be_naked_is_what_no_stop_covers(sheet: Sheet) -> None:

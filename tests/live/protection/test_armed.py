@@ -65,6 +65,7 @@ def test_a_trailing_stop_follows_the_best_price_and_becomes_a_market_order() -> 
 
     armed, fires = run(armed, at("1.11", "1.2", 5))
     assert fires == [Fire(submit(Form.MARKET, -100), D("1.11"), NOW + timedelta(seconds=5))]
+    assert is_over(armed, NOW)
 
 
 def test_a_trailing_buy_follows_the_ask_down() -> None:
@@ -108,6 +109,8 @@ def test_a_quote_from_before_the_last_one_changes_nothing() -> None:
     armed = arm(submit(Form.STOP_TRAIL, -100, trail=D("0.01")), at("1.1", seconds=10))
 
     assert run(armed, at("1.0", seconds=9)) == (armed, [])
+    armed, _ = observe(armed, at("1.1", seconds=20))
+    assert run(armed, at("1.0", seconds=19)) == (armed, [])
 
 
 def test_an_order_never_fires_at_or_after_its_end() -> None:

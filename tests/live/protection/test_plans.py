@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from gates import quote
 from live.protection.guarded import EURUSD, SYMBOL, Guarded, covered, ours, positions
 
 from mbats.live.books import Pending
@@ -13,9 +14,11 @@ from mbats.live.protection import (
     ArmedTarget,
     Attach,
     CancelOrder,
+    Levels,
     MoveStop,
     Naked,
     PlaceStop,
+    follow,
     naked,
     net_stop_name,
     plan,
@@ -411,6 +414,24 @@ def test_a_trailing_lot_keeps_its_stop_order_rather_than_begin_anew_on_anothers_
     assert desk.books.broker_position(SYMBOL) == -600
     assert [type(action) for action in desk.protect().actions] == [MoveStop]
     assert desk.lot(one).units == -600
+
+
+def test_levels_follow_our_trailing_lots_of_the_symbol_on_quotes_that_can_be_dealt_on(desk: Guarded) -> None:
+    one = desk.enter("alpha", 1000, trailingStopLossOnFill={"distance": "0.01000"})
+    desk.at("150.000", "150.000", "USD_JPY")
+    other = desk.enter("alpha", -1000, "USD_JPY", trailingStopLossOnFill={"distance": "1.000"})
+    desk.foreign(100)
+    desk.books.put_lot(replace(desk.books.lots[-1], trail=D("0.01")))
+    first = Levels({other: D("150.5"), "gone": D(1)})
+
+    def after(**more: object) -> dict[str, Decimal]:
+        return dict(follow(first, desk.books, SYMBOL, quote(bid=D("1.2"), ask=D("1.3"), **more)).prices)
+
+    assert after() == {one: D("1.19"), other: D("150.5")}
+    assert after(tradeable=False) == {other: D("150.5")}
+    yen = follow(first, desk.books, "USD_JPY", quote("USD_JPY", bid=D("149"), ask=D("149.2")))
+    assert yen.prices == {other: D("150.2")}
+    assert follow(yen, desk.books, "USD_JPY", quote("USD_JPY", bid=D("149"), ask=D("149.3"))) == yen
 
 
 # --- Names --------------------------------------------------------------------------------------------------------------------

@@ -144,8 +144,9 @@ class Replay:
         def done() -> bool:
             owner = self.owner
             owner._ask(lambda: None, 10)  # whatever was said before this has been heard
-            account = owner._account
-            return bool(account.live and not owner._calls.in_flight and account.continuity.last >= self.last_transaction())
+            account, orders = owner._account, owner._orders
+            on_their_way = owner._calls.in_flight or orders.deferred or orders.turning or orders.exits.netted
+            return bool(account.live and not on_their_way and account.continuity.last >= self.last_transaction())
 
         self.wait_for(done)
 
@@ -212,10 +213,11 @@ def replay(folder: Path, series: dict[str, Bars], granularity: Granularity, star
         trader_clock="broker",
     )
     trader = Trader(settings, options=OPTIONS, lease=False)
+    it = Replay(simulator, trader, settings)
     try:
-        yield Replay(simulator, trader, settings)
+        yield it
     finally:
-        trader.close()
+        it.trader.close()
         simulator.kill()
 
 

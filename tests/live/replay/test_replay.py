@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from live.replay.replay import bar_of, generate, instruments, replay
-from runs import run
+from live.replay.comparing import backtest_fills, merged, shortest_history
+from live.replay.replay import bar_of, generate, replay
 
-from mbats.market import Bars, Granularity, bar_ends, to_datetime
+from mbats.market import Granularity, bar_ends, to_datetime
 from mbats.settings import PROJECT_ROOT
-from mbats.trading.strategies import LoadedStrategy, load_strategy
+from mbats.trading.strategies import load_strategy
 
 START, END = datetime(2024, 5, 14, tzinfo=UTC), datetime(2024, 5, 14, 12, tzinfo=UTC)
-
-
-def shortest_history(loaded: LoadedStrategy, bars: dict[str, Bars], granularity: Granularity, **parameters: Any) -> int:
-    """The number of bars after which a strategy's indicators stand."""
-    found: list[int] = []
-
-    class Probe(loaded.cls):  # type: ignore[misc, name-defined]
-        def nextstart(self) -> None:
-            found.append(len(self))
-            super().nextstart()
-
-    run(LoadedStrategy(loaded.name, loaded.source, Probe), bars, granularity=granularity.value, **parameters)
-    return found[0] - 1
-
-
-def backtest_fills(loaded: LoadedStrategy, bars: dict[str, Bars], granularity: Granularity, **parameters: Any) -> list[Any]:
-    costs = {"financing": True, "margin": True}
-    result = run(loaded, bars, granularity=granularity.value, costs=costs, instruments=instruments(tuple(bars)), **parameters)
-    return [(fill.time, fill.symbol, fill.units, fill.price) for fill in result.fills]
 
 
 CASES = [
@@ -64,11 +44,3 @@ def test_a_replay_gives_the_fills_of_the_backtest(
     wanted = backtest_fills(loaded, series, granularity, **parameters)
     assert len(live) > 10
     assert merged(live) == merged([each for each in wanted if each[0] < to_datetime(starts[-1])])
-
-
-def merged(fills: list[Any]) -> list[tuple[Any, str, Decimal, Decimal]]:
-    """A turn of a position is one fill in a backtest, and a close and an opening at the broker."""
-    found: dict[tuple[Any, str, Decimal], Decimal] = {}
-    for time, symbol, units, price in fills:
-        found[time, symbol, price] = found.get((time, symbol, price), Decimal(0)) + units
-    return sorted((time, symbol, units, price) for (time, symbol, price), units in found.items())

@@ -104,6 +104,14 @@ class Books(Holdings):
         """What is wrong with these books, as sentences; none when they are sound."""
         return [*check_positions(self.lots, self.trades.values()), *check_money(self), *self.doubts]
 
+    def restate(self, balance: Decimal, before: Books) -> None:
+        """Begin a new account of the money with this balance: what `before` has given to owners is kept, and the rest is where
+        these books start, so that a difference that was reported is not found again."""
+        self.realised, self.financing, self.costs = dict(before.realised), dict(before.financing), dict(before.costs)
+        self.transferred, self.unexplained, self.balance = before.transferred, ZERO, balance
+        parts = (self.realised, self.financing, self.costs)
+        self.start = balance - self.transferred - sum((sum(of.values(), ZERO) for of in parts), ZERO)
+
     # --- What changes them ------------------------------------------------------------------------------------------------
 
     def set_protection(self, lot_id: str, *, stop: Decimal | None, trail: Decimal | None, target: Decimal | None) -> None:
@@ -114,6 +122,14 @@ class Books(Holdings):
         lot = self.find_lot(lot_id)
         if lot is not None:
             self.put_lot(replace(lot, stop=stop, trail=trail, target=target))
+
+    def name_close(self, order_id: int, client_id: str) -> None:
+        """Whose the close of a trade is: OANDA lets it carry no name. Without this it is theirs for whom the trade stands."""
+        order = self.orders.get(order_id)
+        if order is not None and order.client_id is None:
+            self.orders[order_id] = order = replace(order, client_id=client_id)
+            if order_id in self.pending:
+                self.pending[order_id] = keeping.pending(order)
 
     def apply(self, transaction: Transaction) -> list[BookEvent]:
         """Take in the next transaction. One that cannot be read is counted, remembered as a doubt, and an Alarm.

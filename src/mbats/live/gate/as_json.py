@@ -15,9 +15,16 @@ from mbats.errors import DataError
 T = TypeVar("T")
 
 
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # each takes a millisecond to make, and an order waits for it
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return _ADAPTERS.setdefault(kind, _ADAPTERS.get(kind) or TypeAdapter(kind))
+
+
 def to_json(value: Any) -> str:
     """A GateState, Losses or Throttle as one line of JSON."""
-    return TypeAdapter(type(value)).dump_json(value).decode()
+    return _adapter(type(value)).dump_json(value).decode()
 
 
 def read_json(kind: type[T], text: str | bytes) -> T:
@@ -26,7 +33,7 @@ def read_json(kind: type[T], text: str | bytes) -> T:
     A state that cannot be read must never be taken for ACTIVE: nothing has a default here, and nothing unknown is passed over.
     """
     try:
-        value = TypeAdapter(kind).validate_json(text)
+        value: T = _adapter(kind).validate_json(text)
     except ValidationError as error:
         found = error.errors()[0]
         raise _damaged(kind, f"{'.'.join(map(str, found['loc'])) or 'the text'}: {found['msg']}") from None

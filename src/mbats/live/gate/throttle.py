@@ -55,7 +55,8 @@ def next_token(throttle: Throttle, limits: Limits, now: datetime) -> datetime:
 def repeats(throttle: Throttle, limits: Limits, now: datetime, symbol: str, *, resumed: datetime | None = None) -> int:
     """How many orders in this symbol went out within the window before `now`, and after a person resumed."""
     since = now - limits.repeat_window
-    since = max(since, resumed) if resumed else since
+    # A simulator may live in the past of whoever resumed: what has not been yet says nothing of what was sent before it.
+    since = max(since, resumed) if resumed and resumed <= now else since
     return sum(1 for order in throttle.sent if order.symbol == symbol and order.time > since)
 
 

@@ -90,6 +90,7 @@ class Host:
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.crashes = 0  # errors that nobody foresaw, of its own or of those whom it tells
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
         self._thread.start()
 
@@ -113,6 +114,10 @@ class Host:
     def start(self, name: str) -> None:
         """Start it now, and keep it running; what it died of before is forgotten. One that runs is left alone. Does not wait."""
         self._inbox.put(lambda: self._wish_start(name))
+
+    def stay_down(self, name: str, reason: str) -> None:
+        """It had failed before this host began, and stays so until somebody starts it. Returns at once."""
+        self._inbox.put(lambda: self._wish_down(name, reason))
 
     def stop(self, name: str, why: str, *, grace: float = 5.0) -> bool:
         """Ask its process to end, and kill it when it does not within `grace` seconds. Returns whether all of it is gone.
@@ -153,6 +158,7 @@ class Host:
                 act()
                 self._look()
             except Exception:
+                self.crashes += 1
                 log.exception("the host goes on")
 
     def _pause(self) -> float:
@@ -173,12 +179,22 @@ class Host:
             elif session.waiting(now) > (self._start_patience if session.ready_at is None else self._patience):
                 session.kill(f"The process of '{name}' did not answer for {session.waiting(now):.0f} s; it was ended.")
 
-    def _wish_start(self, name: str) -> None:
+    def _entry(self, name: str) -> _Entry:
         entry = self._entries.get(name)
         if entry is None:
             entry = _Entry(Hosted(State.STOPPED), Restarts())
             with self._lock:
                 self._entries[name] = entry
+        return entry
+
+    def _wish_down(self, name: str, reason: str) -> None:
+        entry = self._entry(name)
+        if entry.session is None:
+            entry.wanted, entry.due = False, None
+            self._show(name, entry, Hosted(State.FAILED, reason))
+
+    def _wish_start(self, name: str) -> None:
+        entry = self._entry(name)
         entry.wanted, entry.restarts = True, Restarts()
         if entry.session is None:  # else it runs, or is about to end and is started again then
             self._launch(name, entry)
@@ -232,6 +248,7 @@ class Host:
         try:
             self._hosting.ended(session, end)
         except Exception:
+            self.crashes += 1
             log.exception("the end of %s could not be told", session.name)
         if entry.wanted and entry.kill_at is None:
             lived = time.monotonic() - session.ready_at if session.ready_at is not None else 0.0
@@ -262,6 +279,7 @@ class Host:
         try:
             self._hosting.changed(name, entry.hosted)
         except Exception:
+            self.crashes += 1
             log.exception("the state of %s could not be told", name)
 
 

@@ -93,6 +93,17 @@ class Journal:
             finally:
                 self._depth -= 1
 
+    @contextmanager
+    def _one_statement(self) -> Iterator[None]:
+        """A commit, or a part of the one around it, for a single statement: that undoes itself when it fails."""
+        with self._thread_lock:
+            if self._depth:  # of this thread's own block, since others wait for the lock
+                with self._failure_named():
+                    yield
+            else:
+                with self.write():
+                    yield
+
     def _undo(self, inner: str) -> None:
         if not self._connection.in_transaction:
             return  # SQLite undid everything by itself, as it does when the disk is full
@@ -128,9 +139,11 @@ class Journal:
         """Keep a new intent, and put its record into the outbox. Raises DataError when its client id is taken."""
         columns = store_intent({name: getattr(row, name) for name in INTENT_COLUMNS})
         with self.write():
-            if self.intent(row.client_id) is not None:
-                raise DataError(f"The intent {row.client_id} is in the journal already; it was not decided a second time.")
-            self._run(f"INSERT INTO intent ({_INTENT}) VALUES ({', '.join('?' * len(columns))})", columns.values())
+            try:
+                self._run(f"INSERT INTO intent ({_INTENT}) VALUES ({', '.join('?' * len(columns))})", columns.values())
+            except sqlite3.IntegrityError:
+                found = f"The intent {row.client_id} is in the journal already; it was not decided a second time."
+                raise DataError(found) from None
             self.put(row.record())
 
     def update_intent(self, client_id: str, **changes: Any) -> IntentRow:
@@ -199,7 +212,7 @@ class Journal:
 
     def save(self, key: str, text: str) -> None:
         """Keep a text under a name, in place of what was there."""
-        with self.write():
+        with self._one_statement():
             self._run("INSERT INTO saved VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET text = excluded.text", [key, text])
 
     def load(self, key: str) -> str | None:
@@ -209,7 +222,7 @@ class Journal:
 
     def forget(self, key: str) -> None:
         """Drop a text; nothing happens when there is none."""
-        with self.write():
+        with self._one_statement():
             self._run("DELETE FROM saved WHERE key = ?", [key])
 
     def keys(self, prefix: str = "") -> list[str]:
@@ -223,7 +236,7 @@ class Journal:
     def put(self, record: LiveRecord) -> None:
         """Let a record wait for PostgreSQL. A heartbeat takes the place of the one of the same name that waits."""
         kind, slot, text = store_record(record)
-        with self.write():
+        with self._one_statement() if slot is None else self.write():
             if slot is not None:
                 self._run("DELETE FROM outbox WHERE slot = ?", [slot])
             self._run("INSERT INTO outbox (kind, slot, put_at, text) VALUES (?, ?, ?, ?)", [kind, slot, time.time(), text])

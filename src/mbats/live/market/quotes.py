@@ -31,6 +31,7 @@ class _Symbol:
     spreads: deque[Decimal] = field(default_factory=lambda: deque(maxlen=KEPT))
     closes: deque[tuple[datetime, Decimal]] = field(default_factory=lambda: deque(maxlen=3))  # ends and mids of complete bars
     closing_spreads: deque[Decimal] = field(default_factory=lambda: deque(maxlen=SPREADS))
+    judged: Quote | None = None  # the quote with what it is judged by; None when something has changed since
 
 
 class QuoteBoard:
@@ -108,12 +109,13 @@ class QuoteBoard:
         if before is not None and before.sound and price.time > before.time:
             known.earlier.append((before.time, before.mid))
             known.spreads.append(before.spread)
-        known.quote = Quote(price.time, bid, ask, price.tradeable and whole)
+        known.quote, known.judged = Quote(price.time, bid, ask, price.tradeable and whole), None
 
     def _close(self, known: _Symbol, end: datetime, bid: Decimal, ask: Decimal) -> None:
         if known.closes and end <= known.closes[-1][0]:
             return
         known.closes.append((end, (bid + ask) / 2))
+        known.judged = None
         # Around 17:00 New York a spread is many times the usual one, which is where every daily bar closes.
         if closed_until(end) is None:
             known.closing_spreads.append(ask - bid)
@@ -122,7 +124,9 @@ class QuoteBoard:
         quote = known.quote
         if quote is None:
             return None
-        return replace(quote, reference=_reference(known, quote), usual_spread=_usual_spread(known))
+        if known.judged is None:
+            known.judged = replace(quote, reference=_reference(known, quote), usual_spread=_usual_spread(known))
+        return known.judged
 
 
 def _reference(known: _Symbol, quote: Quote) -> Decimal | None:

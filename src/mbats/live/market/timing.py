@@ -16,8 +16,12 @@ from mbats.live.market.clock import Clock
 from mbats.market import Granularity, bar_ends, bar_starts, to_datetime, to_us
 
 IDLE = 30.0  # seconds after which one looks though no bar is due
-FIRST, GROWTH = 0.02, 1.6  # seconds between the first two looks for a bar that should be there, and how that grows
-EARLIER, LATER = 0.01, 0.3  # how one comes nearer to the broker's lag: seconds down, twice as many each time; a share of it up
+AT_ONCE, EVERY = 6, 0.004  # by a steady clock, how many looks for a bar that should be there follow so many seconds apart
+FIRST, GROWTH = 0.02, 1.6  # seconds between the next two, and how that grows
+# How one comes nearer to the broker's lag. A look too late costs what it is late, one too early a whole further look: so it is
+# seconds down, doubled when many were in time, or a share of a long lag; and seconds up, or a share of what is missing.
+EARLIER, MANY, SHARE = 0.0003, 6, 1 / 32
+LATER, MISSING = 0.001, 0.3
 TIGHT, SLOW = 1.0, 15.0  # the longest pauses: while a moment may still be waited for, and after
 SLACK = timedelta(seconds=2)  # for which one goes on looking tightly after that, so that some look comes after its end
 LONGEST_LAG = 3.0  # seconds; a bar that comes later is not waited for, but looked for
@@ -90,10 +94,15 @@ class Timing:
             return coming + timedelta(seconds=self._lag), IDLE
         self._attempt += 1
         is_tight = now < newest + self._tight
-        pause = min(FIRST * GROWTH ** min(self._attempt - 1, 30), TIGHT if is_tight else SLOW)
+        pause = min(self._pause(), TIGHT if is_tight else SLOW)
         if is_tight and not self._clock.steady:
             return now + lag + MOMENT, pause  # time comes in jumps, and each may bring it
         return coming + timedelta(seconds=self._lag), pause
+
+    def _pause(self) -> float:
+        """Seconds until the next look. A clock that moves in jumps wakes by each of them, so that no burst is needed."""
+        many = self._attempt - (AT_ONCE if self._clock.steady else 0)
+        return FIRST * GROWTH ** min(many - 1, 30) if many > 0 else EVERY
 
     def disturbed(self) -> None:
         """No answer came: what is seen next says nothing of how late the broker is."""
@@ -105,11 +114,12 @@ class Timing:
         if not self._clock.steady:
             return
         if self._attempt == 0:  # it was there at the first look: it may be there earlier
-            self._lag = max(self._lag - max(EARLIER * 2**self._hits, self._lag / 4), EARLIEST)
-            self._hits = min(self._hits + 1, 8)
+            self._lag = max(self._lag - max(EARLIER * 2 ** max(self._hits - MANY, 0), self._lag * SHARE), EARLIEST)
+            self._hits = min(self._hits + 1, MANY + 10)
         else:
             self._hits = 0
-            self._lag = min(self._lag + LATER * (offset - FIRST - self._lag), LONGEST_LAG)
+            missing = MISSING * (offset - EVERY - self._lag) if self._attempt > 1 else 0.0
+            self._lag = min(self._lag + max(missing, LATER), LONGEST_LAG)
 
     def _look_up(self, granularity: Granularity, now: datetime) -> Around:
         known = self._around.get(granularity)

@@ -97,6 +97,7 @@ class Account:
     known: bool = False
     why_not_live: str = "starting"
     fenced: str = ""  # why no new exposure may be taken though all else is well: the lease has run out
+    denied: bool = False  # the broker refuses the token: it is asked nothing more until a person says so
     unsent: Callable[[], Iterable[Working]] = tuple  # orders that were allowed, and wait for something before they go
 
     # --- Worth ------------------------------------------------------------------------------------------------------------
@@ -212,6 +213,11 @@ class Account:
         self.journal.put(record)
         if level != "info":
             self.notify.send(level, f"{self.name}: {code.replace('_', ' ')}", sentence)
+
+    def code_version(self, deployment: str) -> str:
+        """Of the code that decides for a deployment; "" for one that is only known by what it holds."""
+        trading = self.deployments.get(deployment)
+        return trading.deployment.code_version if trading is not None else ""
 
     def granularity(self, deployment: str) -> Granularity:
         return Granularity(self.deployments[deployment].deployment.granularity)

@@ -16,7 +16,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from mbats.live.books import Alarm, BookEvent, Books, Cancelled, Created, Filled, Financed, Rejected, Transferred
+from mbats.live.books.checking import check_money, check_positions
 from mbats.live.gate.calendar import trading_day
+from mbats.live.ids import is_ours
 from mbats.live.owner.account import Account
 from mbats.live.owner.trips import Dealt, Trip, deal
 from mbats.live.owner.worth import made, own_profit
@@ -200,16 +202,22 @@ class Audit:
     # --- Money ------------------------------------------------------------------------------------------------------------
 
     def note_equity(self, name: str, at: datetime) -> None:
+        """A point of a deployment's equity."""
+        record = self.equity(name, at)
+        if record is not None:
+            self._account.put(record)
+
+    def equity(self, name: str, at: datetime) -> EquityRecord | None:
         """What a deployment is worth by itself: what it began with, what it made, and what it would make now."""
         account = self._account
         trading = account.deployments.get(name)
         profit = own_profit(account.books, name, account.quotes)
         if trading is None or profit is None:
-            return
+            return None
         start = Decimal(trading.deployment.extra.get("starting_cash", "0"))
         base = Decimal(trading.deployment.extra.get("made_before", "0"))
         balance = start + made(account.books, name) - base
-        account.put(EquityRecord(name, trading.run_key, at, balance, balance + profit, account.margin_used()))
+        return EquityRecord(name, trading.run_key, at, balance, balance + profit, account.margin_used())
 
     def look(self, at: datetime) -> None:
         """Now and then: what everything is worth, and the best and worst of what is open."""
@@ -235,15 +243,18 @@ class Audit:
         """Whether a snapshot of the same transaction says what the books say; else the broker's truth takes their place (R15)."""
         account = self._account
         account.broker_margin = (details.summary.last_id, details.summary.margin_used)
-        findings = [*account.books.check(), *differences(account.books, details)]
+        books = account.books
+        held = [*check_positions(books.lots, books.trades.values()), *books.doubts, *differences(books, details)]
+        findings = [*held, *check_money(books), *balances(books, details)]
         if not findings:
             return True
         at = account.clock.now()
         place = f"account {account.id}, transaction {details.summary.last_id}"
         sentence = f"The books differ from the broker's ({place}): {' '.join(findings)}"
-        detail = {"findings": findings, "books": json.loads(account.books.to_json())}
-        adopted = Books.adopt(details, account.currency)
-        adopted.realised, adopted.financing = dict(account.books.realised), dict(account.books.financing)
+        detail = {"findings": findings, "books": json.loads(books.to_json())}
+        # Whose the units are that two deployments have netted away, the broker does not know: kept where only money differs.
+        adopted = Books.adopt(details, account.currency) if held else Books.from_json(books.to_json())
+        adopted.restate(details.summary.balance, books)
         with account.journal.write():
             key = f"mismatch {details.summary.last_id} {at.isoformat()}"
             account.event(
@@ -252,6 +263,19 @@ class Audit:
             account.journal.save("books", adopted.to_json())
         account.books = adopted
         return False
+
+    def note_foreign(self) -> None:
+        """Tell of what stands on the account and is not ours, if anything does: it is left alone (R17)."""
+        account = self._account
+        trades = [trade for trade in account.books.trades.values() if not is_ours(trade.client_id)]
+        orders = [order for order in account.books.pending.values() if not is_ours(order.client_id)]
+        if not trades and not orders:
+            return
+        found = [f"trade {each.id} ({each.units:f} {each.symbol})" for each in trades]
+        found += [f"order {each.id} ({each.type} of {each.units:f} {each.symbol})" for each in orders]
+        sentence = f"On account {account.id} MBATS finds what it has not made, and leaves it alone: {', '.join(found)}."
+        with account.journal.write():
+            account.event(f"not ours {account.clock.now().isoformat()}", "alarm", "warning", "not_ours", sentence)
 
     def _add_to_day(self, transaction: Transaction) -> None:
         """The sums of the trading day, from the broker's own log."""
@@ -300,7 +324,7 @@ class Audit:
 
 
 def differences(books: Books, details: Details) -> list[str]:
-    """What a snapshot of the account says otherwise than the books, in sentences."""
+    """What a snapshot of the account says otherwise than the books of trades and orders, in sentences."""
     found = []
     ours, theirs = {each.id: each.units for each in books.trades.values()}, {each.id: each.units for each in details.trades}
     for number in sorted(ours.keys() | theirs.keys()):
@@ -311,9 +335,14 @@ def differences(books: Books, details: Details) -> list[str]:
     pending = {each.id for each in details.orders if each.trade_id is None}
     for number in sorted(books.pending.keys() ^ pending):
         found.append(f"Order {number} is {'only in the books' if number in books.pending else 'only at the broker'}.")
-    if books.balance != details.summary.balance:
-        found.append(f"The balance is {books.balance} in the books, {details.summary.balance} at the broker.")
     return found
+
+
+def balances(books: Books, details: Details) -> list[str]:
+    """The same of the money."""
+    if books.balance == details.summary.balance:
+        return []
+    return [f"The balance is {books.balance} in the books, {details.summary.balance} at the broker."]
 
 
 def _quotes_of(event: Filled, account: Account) -> tuple[Decimal, Decimal, Decimal]:

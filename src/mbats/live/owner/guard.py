@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from mbats.live.gate import Order, Refused, read_limits
+from mbats.live.gate import Order, Refused, TradingState, read_limits, ruling
 from mbats.live.gate.calendar import closed_until
 from mbats.live.gate.state import flattened
 from mbats.live.ids import read_client_id
@@ -20,6 +21,7 @@ from mbats.live.owner.orders import Orders
 from mbats.live.owner.parts import Part
 from mbats.live.owner.tickets import Ticket
 from mbats.live.protection import (
+    Action,
     ArmedTarget,
     Attach,
     CancelOrder,
@@ -48,6 +50,8 @@ log = logging.getLogger(__name__)
 ZERO = Decimal(0)
 NAKED_FOR = 5.0  # seconds without its stop after which a lot is closed, if no stop can be had
 RETRY = 2.0
+LONGEST_RETRY = 60.0
+TOLD_AFTER = 3  # refusals in a row
 
 
 @dataclass(slots=True)
@@ -72,6 +76,10 @@ class Guard:
     levels: Levels = field(default_factory=Levels)
     naked_since: dict[str, float] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
+    strays: dict[str, float | None] = field(default_factory=dict)  # when to close a lot; None for those that are wanted
+    refusals: dict[str, int] = field(default_factory=dict)
+    attaching: dict[str, Attach] = field(default_factory=dict)
+    next_hold: float = 0.0
     next_flatten: float = 0.0
     numbers: int = 0
 
@@ -84,7 +92,7 @@ class Guard:
     def work(self) -> None:
         """Bring the broker's stops and targets to what the lots must have."""
         account, now = self.account, time.monotonic()
-        if account.continuity.is_behind:
+        if account.continuity.is_behind or account.denied:
             return
         for symbol in sorted(self.dirty):
             if now < self.busy.get(symbol, 0.0) or symbol not in account.instruments:
@@ -93,9 +101,24 @@ class Guard:
             found = plan(account.books, symbol, account.instruments[symbol], self.levels)
             self.targets[symbol] = found.armed
             leaving = self._leaving(symbol)
-            for action in found.actions:
-                self._act(symbol, action, leaving)
+            if leaving:
+                self.dirty.add(symbol)  # an exit that comes to nothing leaves them without a stop
+            self._carry_out(symbol, found.actions, leaving)
+            self._close_strays(symbol)
             self._look_at_naked(symbol, {each.lot_id for each in found.naked} - leaving)
+
+    def _carry_out(self, symbol: str, actions: Iterable[Action], leaving: set[str]) -> None:
+        """Stops that are added go at once; whatever changes or takes away one waits for all before it, and is planned anew then.
+
+        So a cancel never overtakes the stop that takes its place.
+        """
+        for action in actions:
+            if not isinstance(action, PlaceStop):
+                if not any(self._is_placing(lot.id) for lot in self.account.books.lots if lot.symbol == symbol):
+                    self._act(symbol, action, leaving)
+                self.dirty.add(symbol)
+                return
+            self._act(symbol, action, leaving)
 
     def _leaving(self, symbol: str) -> set[str]:
         """Lots whose exit is under way: their stops were cancelled on purpose."""
@@ -111,6 +134,9 @@ class Guard:
         account = self.account
         match action:
             case Attach():
+                if action.lot_id is not None and self._is_placing(action.lot_id):
+                    self.dirty.add(symbol)  # else both might deal
+                    return
                 self._busy(symbol)
                 own = action.lot_id is not None and account.books.trades[action.trade_id].client_id == action.lot_id
                 body = {
@@ -119,6 +145,7 @@ class Guard:
                     "trailing_stop": _wanted(action.trail, _named(action, "ts", own), trails=True),
                 }
                 call = partial(account.trading.set_trade_orders, action.trade_id, **_plain(body))
+                self.attaching[symbol] = action
                 account.calls.write(("guard", symbol), call)
             case PlaceStop():
                 if action.lot_id not in leaving and not self._is_placing(action.lot_id):
@@ -132,6 +159,7 @@ class Guard:
                     call = partial(account.trading.replace_order, action.order_id, moved)
                     account.calls.write(("guard", symbol), call)
             case CancelOrder():
+                self._busy(symbol)
                 self.orders.requests.cancel_order(_deployment_of(account, action.order_id), action.order_id)
 
     def _busy(self, symbol: str) -> None:
@@ -184,11 +212,50 @@ class Guard:
 
     def answered(self, symbol: str, outcome: Outcome) -> None:
         """A change of a trade's stops came to something; the plan is made anew either way."""
-        if isinstance(outcome, Accepted):
+        attached = self.attaching.pop(symbol, None)
+        why = outcome.error_code or outcome.reason if isinstance(outcome, BrokerRefused) else None
+        if isinstance(outcome, Accepted):  # which may say that what was made was cancelled at once
+            why = outcome.cancel_reason
+        if isinstance(outcome, Accepted) and why is None:
             self.busy.pop(symbol, None)
-        elif isinstance(outcome, BrokerRefused):
-            log.error("%s: stops in %s were refused: %s", self.account.name, symbol, outcome.reason)
+            self.refusals.pop(symbol, None)
+        elif why is not None:
+            # The same would be refused again at once; the price must move, or a person look.
+            self.refusals[symbol] = self.refusals.get(symbol, 0) + 1
+            self.busy[symbol] = time.monotonic() + min(RETRY * 2 ** self.refusals[symbol], LONGEST_RETRY)
+            sentence = f"The broker refuses a stop or target in {symbol}: {why}"
+            log.error("%s: %s", self.account.name, sentence)
+            if self.refusals[symbol] == TOLD_AFTER:
+                with self.account.journal.write():
+                    key = f"refused stop {symbol} {self.account.clock.now().isoformat()}"
+                    self.account.event(key, "alarm", "warning", "stop_refused", sentence, symbol=symbol)
+            if attached is not None and "LOSING_TAKE_PROFIT" in why:
+                self._take_profit(symbol, attached)
         self.dirty.add(symbol)
+
+    def _take_profit(self, symbol: str, attached: Attach) -> None:
+        """The price has passed the target before the order for it could stand: it is reached."""
+        lot = next((each for each in self.account.books.lots if each.id == attached.lot_id), None)
+        if lot is not None:
+            self.exit_now(lot.deployment, symbol, -lot.units, "target")
+
+    def _close_strays(self, symbol: str) -> None:
+        """A stop, an exit of the trader's own, or an order that waited, that was only to leave a position and dealt when there
+        was nothing left of it, has opened what nobody wants."""
+        now = time.monotonic()
+        for lot in [each for each in self.account.books.lots if each.symbol == symbol and each.deployment]:
+            if lot.id not in self.strays:
+                row = self.account.journal.intent(lot.id)
+                is_stray = row is not None and row.reduce_only and not (row.session and row.body.get("type") in (None, "MARKET"))
+                self.strays[lot.id] = now if is_stray else None
+            due = self.strays[lot.id]
+            if due is not None:
+                self.dirty.add(symbol)
+            if due is not None and now >= due:
+                self.strays[lot.id] = now + RETRY
+                sentence = f"{lot.id} has opened {lot.units:f} {symbol} that nobody wants; they are closed."
+                self._tell_once(f"stray {lot.id}", "stray", sentence)
+                self.exit_now(lot.deployment, symbol, -lot.units, "stray")
 
     def _look_at_naked(self, symbol: str, naked: set[str]) -> None:
         """A lot that stays without its stop is told of, and closed when no stop can be had (R18)."""
@@ -209,7 +276,7 @@ class Guard:
                     self.naked_since[lot_id] = now
                     self.exit_now(lot.deployment, symbol, -lot.units, "naked")
             elif now - since > 1.0:
-                self._tell_once(f"naked? {lot_id}", "no_stop", f"{lot_id} has no stop at the broker; one is being placed.")
+                self._tell_once(f"naked? {lot_id}", "no_stop", f"{lot_id} has no stop at the broker; one is placed now.")
 
     def _tell_once(self, key: str, code: str, sentence: str) -> None:
         if key not in self.told:
@@ -288,11 +355,26 @@ class Guard:
             for row in self.account.rows.values()
         ) or any((exit.order.deployment, exit.order.symbol) == (deployment, symbol) for exit in self.orders.exits.netted)
 
+    def hold(self) -> None:
+        """While somebody may not open anything, entries that wait are taken back, until the broker has none (R27).
+
+        The command itself may have come when it could not be reached, or in an earlier life.
+        """
+        account, now = self.account, time.monotonic()
+        if account.denied or now < self.next_hold:
+            return
+        self.next_hold = now + 1.0
+        state, at = account.gate.state, account.clock.now()
+        names = {row.deployment for row in account.rows.values()} | set(account.deployments)
+        held = {name for name in names if ruling(state, name, at).state is not TradingState.ACTIVE}
+        if held:
+            self.orders.take_back(held)
+
     def flatten(self, known: set[str]) -> None:
         """While a flatten is under way: cancel, close, and look again, until fills have confirmed that nothing is left (R27)."""
         state, now = self.account.gate.state, time.monotonic()
         scopes = [None, *state.deployments]
-        if now < self.next_flatten or not any(state.control(scope).flattening for scope in scopes):
+        if self.account.denied or now < self.next_flatten or not any(state.control(scope).flattening for scope in scopes):
             return
         self.next_flatten = now + 1.0
         for scope in scopes:

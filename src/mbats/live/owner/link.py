@@ -68,6 +68,7 @@ class Link:
         self._streams: dict[str, Stream] = {}
         self._generations: dict[str, int] = {TRANSACTIONS: 0, PRICING: 0}
         self.watched: frozenset[str] = frozenset()
+        self._crashes = 0
         self._fetching = False
         self._snapshot = False
         self._next_poll = 0.0
@@ -105,9 +106,14 @@ class Link:
         """Whether each stream still tries; after a refused token they do not."""
         return all(stream.is_alive for stream in self._streams.values())
 
+    def crashes(self) -> int:
+        """Errors that nobody foresaw, and that the streams have survived."""
+        return self._crashes + sum(stream.crashes for stream in list(self._streams.values()))
+
     def _open(self, name: str) -> None:
         old = self._streams.get(name)
         if old is not None:
+            self._crashes += old.crashes
             old.stop(timeout=0)
         if name == PRICING:
             self.prices_up = False
@@ -227,7 +233,8 @@ class Link:
     @property
     def is_live(self) -> bool:
         """Whether decisions may be carried out."""
-        return self.step is Step.IN_STEP and self.prices_up and not self.account.continuity.is_behind
+        known = self.step is Step.IN_STEP and self.prices_up and not self.account.continuity.is_behind
+        return known and self.account.calls.warm
 
     def state(self) -> dict[str, Any]:
         """Plain values for people."""

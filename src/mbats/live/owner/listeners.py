@@ -35,10 +35,11 @@ class Listeners:
             if exit is not None:
                 self.by_place[lot_id, role] = Listener(ticket.deployment, ticket.session, exit.ref)
 
-    def forget(self, ticket: Ticket) -> None:
-        """An order that opened nothing is over, and what is to be heard of its exits was said with it."""
-        own = {(ticket.session, ref) for ref in ticket.refs}
-        self.by_place = {place: each for place, each in self.by_place.items() if (each.session, each.ref) not in own}
+    def forget(self, lot_id: str) -> None:
+        """A request is over. If it has opened nothing, what is to be heard of its stop and target is said at its order's end."""
+        if all(lot.id != lot_id for lot in self.account.books.lots):
+            self.by_place.pop((lot_id, "stop"), None)
+            self.by_place.pop((lot_id, "target"), None)
 
     def place_of(self, session: str, ref: int) -> tuple[str, str] | None:
         """Which lot and role a process means by this number."""

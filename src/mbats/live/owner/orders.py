@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from mbats.live.books import Cancelled, Created, Filled, Rejected
-from mbats.live.gate import Kind, Order, Reason, Refused
+from mbats.live.gate import Kind, Order, Reason, Refused, View
 from mbats.live.gate.calendar import closed_until
 from mbats.live.ids import client_id
 from mbats.live.journal import IntentState
@@ -54,13 +54,14 @@ class Orders:
     tickets: dict[tuple[str, int], Ticket] = field(default_factory=dict)
     deferred: list[Ticket] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
+    turning: list[Ticket] = field(default_factory=list)
     requests: Requests = field(init=False)
     exits: Exits = field(init=False)
     listeners: Listeners = field(init=False)
 
     def __post_init__(self) -> None:
         self.requests = Requests(self.account, self.finish, self._accepted, self.touched)
-        self.exits = Exits(self.account, self.requests, self._nothing_left)
+        self.exits = Exits(self.account, self.requests, self._nothing_left, self.end)
         self.listeners = Listeners(self.account)
 
     # --- Wishes ---------------------------------------------------------------------------------------------------------
@@ -81,9 +82,32 @@ class Orders:
         if ticket.cancelling:
             self.end(ticket, Status.CANCELED, "CLIENT_REQUEST")
             return
-        for part in parts_of(ticket.submit, ticket.deployment, self.account.view(ticket.deployment)):
-            if not self._ask(ticket, part, waited=waited):
-                return
+        view = self.account.view(ticket.deployment)
+        first, *rest = parts_of(ticket.submit, ticket.deployment, view)
+        if first.way is Way.OPEN and self.exits.is_leaving(ticket.deployment, first.order.symbol):
+            ticket.then = first
+            self.turning.append(ticket)
+            return
+        ticket.then = rest[0] if rest else None
+        if not self._ask(ticket, first, view, waited=waited):
+            ticket.then = None
+        elif ticket.then is not None:
+            self.turning.append(ticket)
+
+    def _turn(self, ticket: Ticket) -> None:
+        """What turns a position round opens when all that was held is closed. What a stop has closed meanwhile is closed too."""
+        part = ticket.then
+        if part is None or ticket.open or ticket.ended or self.exits.is_leaving(ticket.deployment, part.order.symbol):
+            return
+        ticket.then = None
+        if not ticket.dealt and not ticket.reason and not ticket.cancelling:  # it only waited for an exit of another order
+            self.begin(ticket)
+        elif self.account.books.position(ticket.deployment, part.order.symbol) * part.order.units < 0 or ticket.cancelling:
+            self.end(ticket, Status.CANCELED, "NOT_CLOSED", "What was held could not be closed, so nothing was opened.")
+        elif closed_until(self.account.clock.now()) is not None:
+            self.end(ticket, Status.CANCELED, "MARKET_CLOSED", "The market closed before the other side could be opened.")
+        else:
+            self._ask(ticket, part, self.account.view(ticket.deployment), waited=False)
 
     def withdraw(self, name: str, withdraw: Withdraw) -> None:
         """A strategy cancels an order of its own. What becomes of it is said when the broker has said it."""
@@ -100,7 +124,7 @@ class Orders:
 
     def cancel(self, ticket: Ticket) -> None:
         """Take an order back, wherever it is by now."""
-        ticket.cancelling = True
+        ticket.cancelling, ticket.then = True, None
         if ticket in self.deferred:
             self.deferred.remove(ticket)
         self.waiting = [each for each in self.waiting if each.ticket is not ticket]
@@ -114,7 +138,7 @@ class Orders:
 
     # --- The gate ---------------------------------------------------------------------------------------------------------
 
-    def _ask(self, ticket: Ticket, part: Part, *, waited: bool) -> bool:
+    def _ask(self, ticket: Ticket, part: Part, view: View, *, waited: bool) -> bool:
         account, order, now = self.account, part.order, self.account.clock.now()
         if not waited and self._is_late(ticket, order, now):
             self.end(
@@ -132,11 +156,14 @@ class Orders:
             )
             self._refuse(ticket, order, "foreign_position", sentence)
             return False
-        answer = account.gate.judge(order, account.view(ticket.deployment), now)
+        answer = account.gate.judge(order, view, now)
         if isinstance(answer, Refused):
             if waited and order.kind is Kind.MARKET and answer.reason in OPENING:
                 raise _NotYet
-            self._refuse(ticket, order, str(answer.reason), answer.sentence, answer)
+            if answer.reason is Reason.POSITION_UNKNOWN and account.known and account.fenced:
+                self._refuse(ticket, order, "fenced", f"{order.deployment}: nothing new may be opened: {account.fenced}.")
+            else:
+                self._refuse(ticket, order, str(answer.reason), answer.sentence, answer)
             return False
         assert isinstance(answer.order, Order)
         match part.way:
@@ -182,6 +209,9 @@ class Orders:
         name = self.requests.name_of(event.order_id, event.client_id) or self.requests.close_of(event)
         if event.replaces is not None:
             name = self.requests.by_order.get(event.replaces, name)
+        if name is not None and event.client_id is None and event.trade_id is not None:
+            self.account.books.name_close(event.order_id, name)
+            self.account.journal.save("books", self.account.books.to_json())
         if name is None or name not in self.account.rows:
             return
         self.requests.by_order[event.order_id] = name
@@ -210,8 +240,10 @@ class Orders:
         elif ticket is not None and row is not None:
             if event.order_id not in self.account.books.pending:
                 ticket.open.discard(row.client_id)
+                if not ticket.opened and event.role != "entry":
+                    self.listeners.forget(row.client_id)
             figures, opens = (event.units, event.price, at, event.position, event.pnl), event.role == "entry"
-            self._say(ticket, ticket.deal(*figures, last=not ticket.open, opens=opens))
+            self._say(ticket, ticket.deal(*figures, last=not ticket.open and ticket.then is None, opens=opens))
             self._after_end(ticket)
             if not self._is_heard(ticket):
                 self.listeners.outside(event, at)
@@ -241,11 +273,15 @@ class Orders:
     ) -> None:
         """A request came to nothing."""
         with self.account.journal.write():
-            self.account.change_row(name, state=state, reason=reason, detail=detail)
+            row = self.account.change_row(name, state=state, reason=reason, detail=detail)
         self.requests.settled(name)
+        self.touched(row.symbol)
         ticket = self.requests.tickets.pop(name, None)
         if ticket is not None:
             ticket.open.discard(name)
+            self.listeners.forget(name)
+            if self.exits.found_no_trade(ticket, row, status, detail):
+                return
             self._say(ticket, ticket.give_up(status, at or self.account.clock.now(), reason=reason, detail=detail))
             self._after_end(ticket)
 
@@ -264,6 +300,11 @@ class Orders:
                 self.begin(ticket)
             self._open_market()
         self.exits.go_on()
+        for ticket in list(
+            self.turning
+        ):  # not as fills come: what is sent must be on the disk, and a fill's write is not over then
+            self._turn(ticket)
+        self.turning = list({id(each): each for each in self.turning if each.then is not None}.values())
         return self.requests.due()
 
     def _open_market(self) -> None:
@@ -292,19 +333,54 @@ class Orders:
         self.tickets[ticket.key] = ticket
         self.requests.tickets[name] = ticket
 
+    def abandon(self) -> None:
+        """The trader ends before it was in step again: what could not be decided is told, so that nothing is lost in silence."""
+        account, deferred = self.account, self.deferred
+        self.deferred = []
+        for ticket in deferred:
+            submit = ticket.submit
+            sentence = (
+                f"{ticket.deployment}: an order for {submit.units:f} {submit.symbol} was not decided on, because the trader "
+                "ended while it was not in step with the broker."
+            )
+            key = f"abandoned {ticket.session}.{submit.ref}"
+            detail = {"units": str(submit.units), "bar": submit.bar.isoformat(), "form": submit.form.value}
+            with account.journal.write():
+                account.event(
+                    key,
+                    "lifecycle",
+                    "warning",
+                    "TRADER_STOPS",
+                    sentence,
+                    deployment=ticket.deployment,
+                    symbol=submit.symbol,
+                    detail=detail,
+                )
+            self.end(ticket, Status.CANCELED, "TRADER_STOPS", sentence)
+
     def take_back(self, names: set[str]) -> None:
-        """Cancel everything of these deployments that could still open something: pending, waiting or under way."""
-        for ticket in list({id(each): each for each in (*self.tickets.values(), *self.requests.tickets.values())}.values()):
-            if ticket.deployment in names and not ticket.ended and ticket.submit.form is not Form.MARKET:
+        """Cancel everything of these deployments that could still open something: pending, waiting or under way.
+
+        What only leaves a position stays: a strategy's own stop protects whoever may do nothing else any more.
+        """
+        held_back = [*(each.ticket for each in self.waiting), *self.deferred]
+        standing = [*self.tickets.values(), *self.requests.tickets.values()]
+        found = [*(each for each in standing if each.submit.form is not Form.MARKET), *held_back]
+        for ticket in {id(each): each for each in found if each.deployment in names and not each.ended}.values():
+            if not self._only_leaves(ticket):
                 self.cancel(ticket)
-        for waiting in [each for each in self.waiting if each.ticket.deployment in names]:
-            self.cancel(waiting.ticket)
-        for ticket in [each for each in self.deferred if each.deployment in names]:
-            self.cancel(ticket)
         for row in list(self.account.rows.values()):
             if row.deployment in names and row.order_id in self.account.books.pending and not row.reduce_only:
                 assert row.order_id is not None
                 self.requests.cancel_order(row.deployment, row.order_id)
+
+    def _only_leaves(self, ticket: Ticket) -> bool:
+        rows = [self.account.rows[name] for name in ticket.open if name in self.account.rows]
+        if rows:
+            return all(row.reduce_only for row in rows)
+        submit = ticket.submit
+        held = self.account.books.position(ticket.deployment, submit.symbol)
+        return held * submit.units < 0 and abs(submit.units) <= abs(held) and submit.stop is None and submit.target is None
 
     # --- Words ------------------------------------------------------------------------------------------------------------
 
@@ -324,8 +400,6 @@ class Orders:
         """One of several orders that cancel each other is over."""
         if not ticket.ended:
             return
-        if not ticket.opened:
-            self.listeners.forget(ticket)
         if ticket.submit.oco is not None:
             for other in list(self.tickets.values()):
                 if other.session == ticket.session and other.submit.oco == ticket.submit.oco and not other.ended:
@@ -339,7 +413,8 @@ class Orders:
         self._say(ticket, ticket.accept(at))
 
     def _nothing_left(self, ticket: Ticket) -> None:
-        self.end(ticket, Status.CANCELED, "POSITION_CLOSED")
+        if ticket.then is None:
+            self.end(ticket, Status.CANCELED, "POSITION_CLOSED")
 
     def _is_heard(self, ticket: Ticket) -> bool:
         trading = self.account.deployments.get(ticket.deployment)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -61,12 +61,15 @@ from mbats.oanda.prices import Price
 from mbats.oanda.streams import SILENCE, pricing_stream, transaction_stream
 from mbats.oanda.trading import TradingClient
 from mbats.oanda.transactions import Transaction
+from mbats.riskdb.live_records import RiskEventRecord
 
 log = logging.getLogger(__name__)
 
 BOOKS, INSTRUMENTS = "books", "instruments"
 INSTRUMENTS_EVERY = 300.0  # seconds: margin rates change
 LOSSES_EVERY = 10.0
+POINTS_EVERY = 0.5
+MOST_TOGETHER = 16  # wishes in one write
 MOST_CRASHES = 5  # in a minute; more, and it takes no new exposure until a person resumes
 
 
@@ -133,6 +136,7 @@ class Owner:
         self._figures = _Figures()
         self._crash_times: list[float] = []
         self._failed: MbatsError | None = None
+        self._told_of_foreign = False
         self._next: dict[str, float] = {}
         self._loading = threading.Lock()  # a command that comes before all is read is written where it will be read
         self._board: QuoteBoard
@@ -155,6 +159,25 @@ class Owner:
     @property
     def is_alive(self) -> bool:
         return self._thread.is_alive()
+
+    def crashes(self) -> int:
+        """Errors of its own that the thread has survived."""
+        return self._figures.crashes
+
+    def stream_crashes(self) -> int:
+        """The same of the two streams, since the owner last began anew."""
+        link: Link | None = getattr(self, "_link", None)
+        return link.crashes() if link is not None else 0
+
+    def call_crashes(self) -> int:
+        """The same of the threads that send and ask."""
+        calls: Calls | None = getattr(self, "_calls", None)
+        return calls.crashes if calls is not None else 0
+
+    def streams_alive(self) -> bool:
+        """Whether both streams still try, or wait for a person because the token is refused."""
+        link: Link | None = getattr(self, "_link", None)
+        return link is None or not self.ready.is_set() or link.step is Step.REFUSED or link.threads_alive()
 
     @property
     def failed(self) -> MbatsError | None:
@@ -211,10 +234,17 @@ class Owner:
 
     def command(self, command: Command, *, timeout: float = 5.0) -> dict[str, Any]:
         """Halt, reduce, flatten or resume; durable when it returns."""
+        if not self._clock.steady:
+            command = replace(command, at=self._clock.now())  # said by this machine's clock, and latches are set by the broker's
         with self._loading:
-            if not self.ready.is_set():
-                state = Gatekeeper(self.journal, lambda name, latches: None).tell(command)
-                return {"account": self.name, "changed": True, "states": {}, "everything": str(state.everything.state)}
+            if not self.ready.is_set() or not self._thread.is_alive():
+                gate = Gatekeeper(self.journal, lambda name, latches: None)
+                before = gate.state
+                with self.journal.write():
+                    state = gate.tell(command)
+                    self._record(command)
+                changed = state != before
+                return {"account": self.name, "changed": changed, "states": {}, "everything": str(state.everything.state)}
         answer: dict[str, Any] = self._ask(partial(self._command, command), timeout)
         return answer
 
@@ -252,9 +282,26 @@ class Owner:
         while not self._stopping.is_set():
             message = self._inbox.get(self._options.tick)
             while message is not None:
+                if isinstance(message, _Wish):
+                    message = self._handle_wishes(message)
+                else:
+                    self._handle(message)
+                    message = self._inbox.get(0) if len(self._inbox) else None
+            self._tick()
+
+    def _handle_wishes(self, first: _Wish) -> Any | None:
+        """Wishes that stand one behind the other are written down together, and leave when that is on the disk.
+
+        Returns the next message, which may be another wish; None when none waits.
+        """
+        message: Any | None = first
+        with self._calls.held(), self.journal.write():
+            for _ in range(MOST_TOGETHER):
+                if not isinstance(message, _Wish):
+                    break
                 self._handle(message)
                 message = self._inbox.get(0) if len(self._inbox) else None
-            self._tick()
+        return message
 
     def _crashed(self) -> None:
         """An error of our own: whatever was half done is read again from the journal and the broker."""
@@ -262,12 +309,14 @@ class Owner:
         now = time.monotonic()
         self._figures.crashes += 1
         self._crash_times = [each for each in self._crash_times if now - each < 60] + [now]
+        with self._loading:
+            self.ready.clear()  # commands that come now must not wait for a broker that may be away
         self._notify.send("critical", f"{self.name}: error", "The owner of the account broke off and begins anew; see the log.")
         self._drop()
         if len(self._crash_times) > MOST_CRASHES:
             gate = Gatekeeper(self.journal, self._latched)
             why = f"the owner broke off {len(self._crash_times)} times within a minute; look at the log, then resume."
-            gate.tell(Command(CommandKind.REDUCE, "mbats", datetime.now(UTC), why))
+            gate.tell(Command(CommandKind.REDUCE, "mbats", self._clock.now(), why))
             self._stopping.wait(10.0)
 
     def _give_up(self, error: MbatsError) -> None:
@@ -290,7 +339,7 @@ class Owner:
 
     def _load(self) -> None:
         """All that is known, from the journal; from the broker what the journal never knew."""
-        reads = AccountClient(self._client.sessions, self.id)
+        reads = AccountClient(self._client.sessions, self.id, reads=self._client.reads)
         old = getattr(self, "_account", None)
         text = self.journal.load(BOOKS)
         if text is None:
@@ -307,7 +356,7 @@ class Owner:
             books = Books.from_json(text)
         instruments = {each.name: each for each in self._patiently(partial(self._client.instruments, self.id))}
         self._board = self._board if old is not None else self._make_quotes(books.currency)
-        self._calls = Calls(self._inbox)
+        self._calls = Calls(self._inbox, self._touch)
         self._account = Account(
             id=self.id,
             name=self.name,
@@ -345,6 +394,7 @@ class Owner:
         self._processes = Processes(
             self._account, self._orders, self._patience, self._link, self._audit, self._vendor, self._mode
         )
+        self._processes.remember()
         if old is not None:  # an error of our own: those who trade are still there
             for trading in old.deployments.values():
                 self._processes.admit(trading.deployment, trading.session, trading.say)
@@ -354,6 +404,7 @@ class Owner:
             elif row.state is IntentState.UNKNOWN:
                 self._orders.requests.settle_at[row.client_id] = time.monotonic() + self._options.settle_after
         self._guard.dirty |= {lot.symbol for lot in books.lots} | {each.symbol for each in books.trades.values()}
+        self._guard.dirty |= {each.symbol for each in books.pending.values()}  # a stop may have outlived its lot
         held = tuple(self._guard.dirty)
         self._link.watch(frozenset(held) | self._processes.conversions(held))
         self._link.start()
@@ -362,6 +413,12 @@ class Owner:
             for trading in self._account.deployments.values():
                 self._account.gate.admit(trading.deployment.name, read_limits(trading.deployment.limits), self._clock.now())
             self.ready.set()
+
+    def _touch(self) -> None:
+        """Keep the connection of this thread open; nothing is asked while the broker refuses the token."""
+        link: Link | None = getattr(self, "_link", None)
+        if link is None or link.step is not Step.REFUSED:
+            self._client.sessions.warm()
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
         """Ask until there is an answer; a refusal is final."""
@@ -373,7 +430,12 @@ class Owner:
             except OandaError as error:
                 log.warning("%s: %s", self.name, error)
                 self._figures.beat = time.monotonic()
-                self._figures.state = {"step": "the broker does not answer", "why": str(error)}
+                gate = Gatekeeper(self.journal, self._latched).state
+                states = {name: str(ruling(gate, name, self._clock.now()).state) for name in gate.deployments}
+                self._figures.state = {"step": "the broker does not answer", "why": str(error)} | {
+                    "gate": str(gate.everything.state),
+                    "gates": states,
+                }
                 if self._stopping.wait(2.0):
                     raise
 
@@ -472,6 +534,14 @@ class Owner:
         elif answer.key == "instruments":
             if answer.error is None:
                 self._account.instruments = {each.name: each for each in answer.value}
+        elif answer.key == "leave":
+            if answer.error is None:
+                self._apply(answer.value)
+                self._orders.exits.informed()
+            elif isinstance(answer.error, OandaRejected):
+                self._orders.exits.give_up_all()
+            else:
+                self._orders.exits.ask()
         elif isinstance(answer.key, tuple) and answer.key[0] == "settle":
             self._settled(answer.key[1], answer)
 
@@ -501,12 +571,16 @@ class Owner:
                         self._guard.touched(symbol)
             if transaction.time is not None:
                 self._clock.observe(transaction.time)
-            dealt = tuple({event.symbol for event in events if isinstance(event, Filled) and event.owner})
-            if dealt:  # what is held is watched, also when no process trades it
+            dealt = tuple({event.symbol for event in events if isinstance(event, Filled)})
+            if dealt:  # what is held is watched, also when no process trades it; without its worth no limit could be judged
                 self._link.watch(frozenset(dealt) | self._processes.conversions(dealt))
 
     def _compare(self, details: Any) -> bool:
-        return self._audit.compare(details)
+        sound = self._audit.compare(details)
+        if sound and not self._told_of_foreign:
+            self._told_of_foreign = True
+            self._audit.note_foreign()
+        return sound
 
     def _look_for(self, name: str) -> None:
         """Find out what became of an intent: everything since the last transaction, and the order by its name (R3)."""
@@ -551,11 +625,15 @@ class Owner:
         account.live = self._link.is_live
         account.fenced = self._fenced()
         for name in self._orders.tick():
-            self._look_for(name)
+            if not account.denied:
+                self._look_for(name)
         self._processes.deliver()
         self._guard.work()
+        self._guard.hold()
         self._guard.flatten(set(account.deployments))
         self._patience.write()
+        if self._due("points", now, POINTS_EVERY):
+            self._processes.write()
         if self._due("losses", now, LOSSES_EVERY):
             account.gate.save_losses()
             self._audit.look(self._clock.now())
@@ -586,22 +664,17 @@ class Owner:
     def _command(self, command: Command) -> dict[str, Any]:
         account = self._account
         before = account.gate.state
-        if not self._clock.steady:
-            command = replace(command, at=self._clock.now())  # said by this machine's clock, and latches are set by the broker's
         state = account.gate.tell(command)
         names = {command.deployment} if command.deployment is not None else set(account.deployments) | self._owners()
-        whom = command.deployment or "all deployments"
-        level = "info" if command.kind is CommandKind.RESUME else "warning"
-        sentence = f"'{command.kind}' for {whom} on account {self.name} by {command.by}: {command.why}"
-        with self.journal.write():
-            key = f"command {command.kind} {whom} {command.at.isoformat()}"
-            account.event(key, "command", level, str(command.kind), sentence, deployment=command.deployment or "", by=command.by)
+        self._record(command)
         if command.kind in (CommandKind.HALT, CommandKind.FLATTEN, CommandKind.REDUCE):
             self._orders.take_back(names)
-        if command.kind is CommandKind.RESUME:
+        if command.kind in (CommandKind.RESUME, CommandKind.FLATTEN):  # whoever says so wants the broker to be asked again
+            account.denied = False
             self._link.again()
         self._guard.next_flatten = 0.0
         self._guard.flatten(names)
+        self._show()
         now = self._clock.now()
         return {
             "account": self.name,
@@ -609,6 +682,19 @@ class Owner:
             "states": {name: str(ruling(state, name, now).state) for name in sorted(names)},
             "everything": str(state.everything.state),
         }
+
+    def _record(self, command: Command) -> None:
+        """Who said what, and why; also while nothing else is known of the account."""
+        whom = command.deployment or "all deployments"
+        level = "info" if command.kind is CommandKind.RESUME else "warning"
+        sentence = f"'{command.kind}' for {whom} on account {self.name} by {command.by}: {command.why}"
+        key = f"command {command.kind} {whom} {command.at.isoformat()}"
+        code, deployment = str(command.kind), command.deployment or ""
+        self.journal.put(
+            RiskEventRecord(self.id, key, self._clock.now(), "command", level, code, sentence, deployment, by=command.by)
+        )
+        if level != "info":
+            self._notify.send(level, f"{self.name}: {code}", sentence)
 
     def _owners(self) -> set[str]:
         return {lot.deployment for lot in self._account.books.lots if lot.deployment}
@@ -624,7 +710,9 @@ class Owner:
             message = self._inbox.get(0.1)
             if message is not None:
                 self._handle_last(message)
+        self._orders.abandon()
         self._link.stop()
+        self._processes.write()
         self._account.gate.save_losses()
         self._calls.close()
 

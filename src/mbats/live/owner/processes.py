@@ -14,6 +14,8 @@ from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from mbats.errors import ConfigError
 from mbats.live.deployment import Deployment
 from mbats.live.gate import Mode, read_limits
@@ -27,9 +29,11 @@ from mbats.live.owner.patience import Patience
 from mbats.live.owner.tickets import Ticket
 from mbats.live.owner.worth import made
 from mbats.live.wire import Adopt, Form, Holding, LiveBar, Moment, Standing, Submit, ToStrategy
-from mbats.riskdb.live_records import RunRecord
+from mbats.riskdb.live_records import EquityRecord, RunRecord
 
 Send = Callable[[ToStrategy], None]
+KNOWN = "known:"
+_DEPLOYMENT = TypeAdapter(Deployment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Processes:
     vendor: str
     mode: Mode
     held: list[Bars] = field(default_factory=list)
+    points: list[EquityRecord] = field(default_factory=list)
 
     # --- Bars -------------------------------------------------------------------------------------------------------------
 
@@ -72,19 +77,37 @@ class Processes:
             trading = account.deployments.get(each.name)
             if trading is not None and trading.say is not None:
                 trading.say(Moment(each.time, dict(each.bars), account.money(each.name)))  # type: ignore[arg-type]
-                with self.account.journal.write():
-                    self.audit.note_equity(each.name, each.time)
+                point = self.audit.equity(each.name, each.time)
+                if point is not None:
+                    self.points.append(point)
+
+    def write(self) -> None:
+        """Keep the points of equity: after the decisions on their bars, which would wait for the disk."""
+        points, self.points = self.points, []
+        if points:
+            with self.account.journal.write():
+                for point in points:
+                    self.account.put(point)
 
     # --- Beginning and end ------------------------------------------------------------------------------------------------
 
     def admit(self, deployment: Deployment, session: str, say: Any) -> None:
-        """Make a deployment known: to the gate with its limits, and to the stream of prices with its pairs."""
+        """Make a deployment known: to the gate with its limits and, if it trades, to the stream of prices with its pairs."""
         account = self.account
         account.deployments[deployment.name] = Trading(deployment, session, say)
+        with account.journal.write():
+            account.journal.save(f"{KNOWN}{deployment.name}", _DEPLOYMENT.dump_json(deployment).decode())
         account.gate.admit(
             deployment.name, read_limits(deployment.limits, where=f"deployment {deployment.name}"), self.account.clock.now()
         )
-        self.link.watch(frozenset(deployment.symbols) | self.conversions(deployment.symbols))
+        if say is not None:
+            self.link.watch(frozenset(deployment.symbols) | self.conversions(deployment.symbols))
+
+    def remember(self) -> None:
+        """Those that traded here before: what they hold is looked after and recorded though no process of theirs runs."""
+        journal = self.account.journal
+        for key in journal.keys(KNOWN):
+            self.admit(_DEPLOYMENT.validate_json(journal.load(key) or ""), "", None)
 
     def conversions(self, symbols: tuple[str, ...]) -> frozenset[str]:
         """Pairs whose prices turn currencies of these into the account's."""

@@ -71,6 +71,7 @@ class Requests:
             "reason": "",
             "detail": "",
             "target_id": target,
+            "action": action,
             "session": ticket.session,
             "ref": submit.ref,
         }
@@ -96,11 +97,10 @@ class Requests:
                         trail=submit.stop.trail if submit.stop and not order.reduce_only else submit.trail,
                         reduce_only=order.reduce_only,
                         why="flatten" if order.flatten else "strategy",
-                        code_version=account.deployments[order.deployment].deployment.code_version,
+                        code_version=account.code_version(order.deployment),
                         decided_at=now,
                         updated_at=now,
                         valid_until=submit.valid_until,
-                        action=action,
                         **changes,
                     )
                 )
@@ -148,7 +148,30 @@ class Requests:
         """Before an answer's transactions are applied: which request they are of."""
         if key[0] == "request" and isinstance(outcome, Accepted):
             for created in outcome.created:
+                other = self.by_order.get(created.id, key[1])
                 self.by_order[created.id] = key[1]
+                if other != key[1]:
+                    self._mistaken(key[1], other)
+
+    def _mistaken(self, name: str, other: str) -> None:
+        """Of two closes that ask for the same, the broker's log was read as if it had done the other one. Now it is known
+        better: each takes the other's place, and what has become of the other is to be found out."""
+        row, taken = self.account.rows.get(name), self.account.journal.intent(other)
+        if row is None or row.state not in UNSURE or taken is None:
+            return
+        with self.account.journal.write():
+            changes = {"reason": taken.reason, "detail": taken.detail, "order_id": taken.order_id}
+            self.account.change_row(name, state=taken.state, **changes)
+            self.account.change_row(other, state=IntentState.UNKNOWN, order_id=None, reason="UNKNOWN", detail=row.detail)
+        self.settled(name)
+        self.settle_at[other] = time.monotonic() + self.account.options.settle_after
+        waits, told = self.tickets.pop(name, None), self.tickets.pop(other, None)
+        if told is not None:
+            self.tickets[name] = told
+            told.open = {name if each == other else each for each in told.open}
+        if waits is not None:
+            self.tickets[other] = waits
+            waits.open = {other if each == name else each for each in waits.open}
 
     def answered(self, name: str, outcome: Outcome) -> None:
         """What became of a request, after the transactions that came with the answer."""
@@ -180,9 +203,9 @@ class Requests:
     def login_refused(self, status: int) -> None:
         """HTTP 401 or 403: everything is halted until a person has looked (R30)."""
         account = self.account
-        state = refused_login(account.gate.state, status=status, at=account.clock.now())
-        if state != account.gate.state:
-            account.gate.put_state(state)
+        account.gate.put_state(refused_login(account.gate.state, status=status, at=account.clock.now()))
+        if not account.denied:
+            account.denied = True
             sentence = (
                 f"The broker answered HTTP {status}: it refuses the token of account {account.id}. All trading on it is halted."
             )
@@ -234,7 +257,8 @@ class Requests:
             return row.target_id is not None and int(row.target_id) in account.books.trades
         if row.reduce_only:
             return account.books.position(row.deployment, row.symbol) * row.units < 0
-        if not account.live or not account.known or row.deployment not in account.deployments:
+        trading = account.deployments.get(row.deployment)
+        if not account.live or not account.known or trading is None or trading.say is None:
             return False
         order = Order(row.deployment, row.symbol, row.units, row.bar, row.purpose, _kind(row), row.price)
         if now - bar_end(account, row.deployment, row.bar) > account.options.signal_lives:
@@ -262,10 +286,18 @@ class Requests:
         """The close of a trade carries no name; it is ours if one of this trade is under way."""
         if event.trade_id is None or event.client_id is not None:
             return None
-        for row in self.account.rows.values():
-            if row.action == "close_trade" and row.target_id == str(event.trade_id) and row.state in UNSURE:
-                return row.client_id
-        return None
+        asked = _units((event.transaction.body.get("tradeClose") or {}).get("units"))
+        found = [
+            row
+            for row in self.account.rows.values()
+            if row.action == "close_trade"
+            and row.target_id == str(event.trade_id)
+            and row.state in UNSURE
+            and _units(row.body["units"]) == asked
+        ]
+        # One that waits to be sent again was certainly not carried out, unless nothing else can have been.
+        found.sort(key=lambda row: row.state is IntentState.DECIDED)
+        return found[0].client_id if found else None
 
     def settled(self, name: str) -> None:
         self.settle_at.pop(name, None)
@@ -286,6 +318,14 @@ class Requests:
         for name in due:
             self.settle_at[name] = now + account.options.settle_after
         return due
+
+
+def _units(text: Any) -> Any:
+    """The units of a close, as a number where they are one: "100" and "100.0" ask for the same."""
+    try:
+        return Decimal(str(text))
+    except ArithmeticError:
+        return text
 
 
 def bar_end(account: Account, deployment: str, bar: datetime) -> datetime:

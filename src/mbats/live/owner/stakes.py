@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from mbats.live.books import Books, Held, Lot, Pending
 from mbats.live.books.protecting import lot_named, role_named
+from mbats.live.ids import is_ours
+from mbats.live.protection.assign import assign
 
 
 def own_trades(books: Books, lot: Lot) -> list[Held]:
-    """The lot's own trade, and one that was given to it: its stop or target hangs there."""
-    found = []
-    for trade in sorted(books.trades.values(), key=lambda each: each.id):
-        if trade.symbol != lot.symbol or trade.units * lot.units <= 0:
-            continue
-        bound = (trade.stop, trade.target, trade.trailing)
-        if lot.id in (trade.client_id, f"trade:{trade.id}") or any(
-            each is not None and base_lot(each.client_id)[0] == lot.id for each in bound
-        ):
-            found.append(trade)
-    return found
+    """The lot's own trade, and those that were given to it: each trade stands for one lot at most, which its stop is for."""
+    lots = {each.id: each for each in books.lots if each.deployment and each.symbol == lot.symbol}
+    trades = sorted((each for each in books.trades.values() if each.symbol == lot.symbol), key=lambda each: each.id)
+    given = assign(lots, (each for each in trades if is_ours(each.client_id)))
+    return [
+        each
+        for each in trades
+        if given.get(each.id) == lot or (lot.id == f"trade:{each.id}" and each.units * lot.units > 0 and each.id not in given)
+    ]
 
 
 def standalone_stops(books: Books, lot: Lot) -> list[Pending]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from mbats.live.owner.parts import Part
 from mbats.live.wire import OrderEvent, Status, Submit
 
 ZERO = Decimal(0)
@@ -36,6 +37,7 @@ class Ticket:
     reason: str = ""
     detail: str = ""
     status: Status = Status.CANCELED
+    then: Part | None = None  # what opens the other side, when all that was held is closed
     opened: bool = False  # it has made a lot: its stop and target are that lot's, and end with it
 
     @property
@@ -81,7 +83,7 @@ class Ticket:
         """A part of it came to nothing. The strategy hears it when no other part can deal any more, with the first reason."""
         if not self.reason:
             self.status, self.reason, self.detail = status, reason, detail
-        if self.open or self.ended:
+        if self.open or self.ended or self.then is not None:
             return []
         self.ended = True
         return self._endings(self.status, at, reason=self.reason, detail=self.detail)
