@@ -39,7 +39,7 @@ def client_id(intent: Intent) -> str:
     return text
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def read_client_id(text: str | None) -> Intent | None:
     """The intent that a name was made from; None for a name that is not ours."""
     parts = (text or "").split(":")

@@ -69,7 +69,7 @@ def test_the_same_exit_wanted_twice_in_a_bar_is_dealt_once_also_when_it_was_nett
     trader.wait_for(lambda: [each["type"] for each in trader.pending()] == ["STOP"])
     trader.minute()
     first, second = trader.submit(-500), trader.submit(-500)
-    assert trader.ended(second, Status.REJECTED).reason == "duplicate_intent"
+    assert trader.ended(second, Status.REJECTED).reason == "duplicate"
     assert trader.ended(first, Status.COMPLETED).position == 1500
 
 

@@ -186,6 +186,12 @@ class Account:
             if intent is not None and row.bar >= oldest:
                 self.intents.setdefault(row.deployment, set()).add(intent)
 
+    def forget_old_intents(self) -> None:
+        """Let go of what is too old to be said again."""
+        oldest = self.clock.now() - REMEMBERED
+        for name, known in self.intents.items():
+            self.intents[name] = {intent for intent in known if intent.bar >= oldest}
+
     def forget_intent(self, name: str) -> None:
         """It is proven that the broker never got it, so it may be said again."""
         intent = read_client_id(name)

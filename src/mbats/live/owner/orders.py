@@ -305,6 +305,7 @@ class Orders:
         ):  # not as fills come: what is sent must be on the disk, and a fill's write is not over then
             self._turn(ticket)
         self.turning = list({id(each): each for each in self.turning if each.then is not None}.values())
+        self.requests.forget_ended()
         return self.requests.due()
 
     def _open_market(self) -> None:

@@ -69,6 +69,7 @@ BOOKS, INSTRUMENTS = "books", "instruments"
 INSTRUMENTS_EVERY = 300.0  # seconds: margin rates change
 LOSSES_EVERY = 10.0
 POINTS_EVERY = 0.5
+INTENTS_EVERY = 600.0
 MOST_TOGETHER = 16  # wishes in one write
 MOST_CRASHES = 5  # in a minute; more, and it takes no new exposure until a person resumes
 
@@ -642,6 +643,8 @@ class Owner:
         if self._due("equity", now, 60.0) and account.live:
             with self.journal.write():
                 self._audit.note_account(self._clock.now())
+        if self._due("intents", now, INTENTS_EVERY):
+            account.forget_old_intents()
         if self._due("instruments", now, INSTRUMENTS_EVERY):
             account.calls.read("instruments", partial(self._client.instruments, self.id))
         if self._due("figures", now, 0.5):

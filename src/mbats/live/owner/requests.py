@@ -303,6 +303,14 @@ class Requests:
         self.settle_at.pop(name, None)
         self.retry_at.pop(name, None)
 
+    def forget_ended(self) -> None:
+        """Let go of orders that are over; between transactions, since one of them may deal an order in several events."""
+        rows = self.account.rows
+        for name in [name for name, ticket in self.tickets.items() if ticket.ended and name not in rows]:
+            del self.tickets[name]
+        for order_id in [order_id for order_id, name in self.by_order.items() if name not in rows]:
+            del self.by_order[order_id]
+
     def due(self) -> list[str]:
         """Intents that are to be looked for now. Retries that are due are made."""
         now, account = time.monotonic(), self.account
