@@ -45,6 +45,7 @@ def play(folder: Path, seeds: range) -> list[Result]:
     return found
 
 
+@pytest.mark.proves("R1", "R2", "R3", "R6", "R8", "R17", "R18", "R26", "R34")
 def test_after_deaths_and_faults_nothing_is_doubled_orphaned_naked_or_different(tmp_path: Path) -> None:
     results = play(tmp_path, range(1, RUNS + 1))
     assert len(results) == RUNS

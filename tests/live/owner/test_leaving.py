@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from live.trading import Trader
 
 from mbats.live.wire import Status
@@ -62,6 +63,7 @@ def test_an_entry_waits_for_an_exit_that_is_under_way(trader: Trader) -> None:
     assert kinds == {"STOP_LOSS", "TAKE_PROFIT"}
 
 
+@pytest.mark.proves("R24")
 def test_the_same_exit_wanted_twice_in_a_bar_is_dealt_once_also_when_it_was_netted_away(trader: Trader) -> None:
     both(trader)
     trader.ended(trader.bracket(2000, "1.08000", "1.09500"), Status.COMPLETED)
@@ -73,6 +75,7 @@ def test_the_same_exit_wanted_twice_in_a_bar_is_dealt_once_also_when_it_was_nett
     assert trader.ended(first, Status.COMPLETED).position == 1500
 
 
+@pytest.mark.proves("R18")
 def test_an_exit_that_comes_to_nothing_leaves_the_position_with_its_stop(trader: Trader) -> None:
     both(trader)
     trader.ended(trader.bracket(2000, "1.08000", "1.09500"), Status.COMPLETED)
