@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,8 +21,9 @@ import sqlalchemy as sa
 from mbats.database import Database
 from mbats.errors import DataError, MbatsError, PlatformError
 from mbats.live.journal import Journal
+from mbats.live.mirrored_day import differences_of_day
 from mbats.riskdb.live_record import write_records
-from mbats.riskdb.live_records import HeartbeatRecord, LiveRecord
+from mbats.riskdb.live_records import HeartbeatRecord, LiveRecord, ReconciliationRecord, RiskEventRecord
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +53,19 @@ class Mirror:
     """One thread that copies journals, named by the broker's id of their accounts. `start` once, `stop` once."""
 
     def __init__(
-        self, journals: Mapping[str, Journal], database: Database, *, batch: int = BATCH, interval: float = INTERVAL
+        self,
+        journals: Mapping[str, Journal],
+        database: Database,
+        *,
+        batch: int = BATCH,
+        interval: float = INTERVAL,
+        alarm: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self._journals = dict(journals)
         self._database = database
         self._batch = batch
         self._interval = interval
+        self._alarm = alarm
         self._trouble = ""
         self.failures = 0  # rounds in which something could not be copied
         self._marked: dict[str, float] = {}
@@ -166,6 +174,8 @@ class Mirror:
             return False
         marks = [HeartbeatRecord(f"mirror:{account_id}", read_at, "level")] if complete else []
         refused = self._write([record for _, record in found], marks)
+        for record in [record for _, record in found if isinstance(record, ReconciliationRecord)]:
+            self._check_day(journal, record)
         if found:
             _take(journal, found, refused)
         if complete:
@@ -194,6 +204,19 @@ class Mirror:
                     refused[place] = reason
             write_records(connection, marks)
         return refused
+
+    def _check_day(self, journal: Journal, record: ReconciliationRecord) -> None:
+        """Whether PostgreSQL has the day as the journal has it (R34); a difference is an alarm."""
+        with self._transaction() as connection:
+            findings = differences_of_day(connection, journal, record)
+        if findings:
+            sentence = f"The risk database differs from the journal on {record.day}: {' '.join(findings)}"
+            key = f"copy of {record.day} {record.at.isoformat()}"
+            journal.put(
+                RiskEventRecord(record.account_id, key, datetime.now(UTC), "mismatch", "critical", "copy_differs", sentence)
+            )
+            log.error("%s", sentence)
+            self._alarm(sentence)
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:

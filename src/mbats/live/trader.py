@@ -73,7 +73,11 @@ class Trader:
         self._options, self._lease = options, lease
         settings.trader_home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._journal = Journal.open(settings.trader_home / "trader.sqlite")
-        self.mirror = Mirror({"": self._journal}, Database(settings, "risk", "trading"))
+        self.mirror = Mirror(
+            {"": self._journal},
+            Database(settings, "risk", "trading"),
+            alarm=lambda sentence: self._told.send("critical", "risk database", sentence),
+        )
         self._secmaster = Database(settings, "secmaster", "trading")
         self._venues: dict[str, Venue] = {}
         self._lives: dict[str, Life] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,9 +17,9 @@ from pydantic import TypeAdapter
 
 from mbats.live.books import Alarm, BookEvent, Books, Cancelled, Created, Filled, Financed, Rejected, Transferred
 from mbats.live.books.checking import check_money, check_positions
-from mbats.live.gate.calendar import trading_day
 from mbats.live.ids import is_ours
 from mbats.live.owner.account import Account
+from mbats.live.owner.days import Days
 from mbats.live.owner.trips import Dealt, Trip, deal
 from mbats.live.owner.worth import made, own_profit
 from mbats.oanda.account import Details
@@ -31,7 +31,6 @@ from mbats.riskdb.live_records import (
     FillRecord,
     OrderEventRecord,
     PositionRecord,
-    ReconciliationRecord,
     TradeRecord,
     TransactionRecord,
 )
@@ -39,7 +38,6 @@ from mbats.trading.costs import money
 
 ZERO = Decimal(0)
 TRIPS = "trips"
-DAY = "day"
 _TRIPS = TypeAdapter(dict[str, Trip])
 
 
@@ -50,7 +48,7 @@ class Audit:
         self._account = account
         text = account.journal.load(TRIPS)
         self._trips: dict[str, Trip] = _TRIPS.validate_json(text) if text else {}
-        self._day: dict[str, Any] = json.loads(account.journal.load(DAY) or "{}")
+        self.days = Days(account)
 
     # --- Every transaction ------------------------------------------------------------------------------------------------
 
@@ -58,7 +56,7 @@ class Audit:
         """Record one transaction and what it meant."""
         account = self._account
         account.put(TransactionRecord(account.id, transaction.id, transaction.time, transaction.type, transaction.body))
-        self._add_to_day(transaction)
+        self.days.add(transaction)
         for number, event in enumerate(events):
             key = f"{transaction.id}.{number}"
             match event:
@@ -88,27 +86,27 @@ class Audit:
         spread = money(size * direction * (side - mid) * conversion)
         slippage = money(size * direction * (event.price - side) * conversion)
         name, run, number = event.owner, trading.run_key, event.transaction.id
-        account.put(
-            FillRecord(
-                name,
-                run,
-                number,
-                at,
-                event.symbol,
-                event.units,
-                event.price,
-                mid,
-                event.order_id,
-                str(event.transaction.body.get("reason", "")),
-                PURPOSES[event.role],
-                conversion,
-                event.pnl,
-                spread,
-                slippage,
-                event.position,
-                event.client_id,
-            )
+        fill = FillRecord(
+            name,
+            run,
+            number,
+            at,
+            event.symbol,
+            event.units,
+            event.price,
+            mid,
+            event.order_id,
+            str(event.transaction.body.get("reason", "")),
+            PURPOSES[event.role],
+            conversion,
+            event.pnl,
+            spread,
+            slippage,
+            event.position,
+            event.client_id,
         )
+        account.put(fill)
+        self.days.add_fill(fill)
         average = account.books.average_price(name, event.symbol) or ZERO
         account.put(PositionRecord(name, run, number, at, event.symbol, event.position, average if event.position else ZERO))
         self._deal(event, at, spread, slippage)
@@ -277,51 +275,6 @@ class Audit:
         with account.journal.write():
             account.event(f"not ours {account.clock.now().isoformat()}", "alarm", "warning", "not_ours", sentence)
 
-    def _add_to_day(self, transaction: Transaction) -> None:
-        """The sums of the trading day, from the broker's own log."""
-        account = self._account
-        day = trading_day(self._time(transaction)).isoformat()
-        if self._day.get("day") != day:
-            if self._day:
-                self.end_day()
-            opening = account.books.balance - _changed(transaction)
-            self._day = {"day": day, "first": transaction.id, "opening": str(opening)}
-        sums = self._day
-        for name, amount in _sums(transaction).items():
-            sums[name] = str(Decimal(sums.get(name, "0")) + amount)
-        sums["last"] = transaction.id
-        stated = transaction.body.get("accountBalance")
-        sums["balance"] = str(stated) if stated is not None else sums.get("balance", sums["opening"])
-        account.journal.save(DAY, json.dumps(sums))
-
-    def end_day(self) -> ReconciliationRecord:
-        """Add up the day that is over and compare (R34); a difference is an alarm."""
-        account, sums = self._account, self._day
-        part: dict[str, Any] = {name: Decimal(sums.get(name, "0")) for name in ("pl", "financing", "transferred", "charged")}
-        opening, stated = Decimal(sums["opening"]), Decimal(sums["balance"])
-        booked = opening + sum(part.values(), ZERO)
-        findings = [] if booked == stated else [f"The day's log adds up to {booked}, and the broker says {stated}."]
-        findings += [] if sums["last"] > account.books.last_id else account.books.check()
-        at = account.clock.now()
-        record = ReconciliationRecord(
-            account_id=account.id,
-            day=date.fromisoformat(sums["day"]),
-            at=at,
-            currency=account.currency,
-            first_transaction=sums["first"],
-            last_transaction=sums["last"],
-            opening_balance=opening,
-            **part,
-            book_balance=booked,
-            broker_balance=stated,
-            findings=tuple(findings),
-        )
-        account.put(record)
-        if findings:
-            sentence = f"The day {sums['day']} of account {account.id} does not add up: {' '.join(findings)}"
-            account.event(f"day {sums['day']}", "mismatch", "critical", "day_differs", sentence)
-        return record
-
 
 def differences(books: Books, details: Details) -> list[str]:
     """What a snapshot of the account says otherwise than the books of trades and orders, in sentences."""
@@ -355,23 +308,3 @@ def _quotes_of(event: Filled, account: Account) -> tuple[Decimal, Decimal, Decim
         bid = ask = event.price
     rate = account.quotes.home().get(event.symbol.split("_")[1])
     return (bid + ask) / 2, (ask if event.units > 0 else bid), rate or Decimal(1)
-
-
-def _sums(transaction: Transaction) -> dict[str, Decimal]:
-    body = transaction.body
-    found = {"pl": _amount(body, "pl"), "financing": _amount(body, "financing")}
-    if transaction.type == "TRANSFER_FUNDS":
-        found["transferred"] = _amount(body, "amount")
-    found["charged"] = -_amount(body, "commission") - _amount(body, "guaranteedExecutionFee")
-    return found
-
-
-def _changed(transaction: Transaction) -> Decimal:
-    return sum(_sums(transaction).values(), ZERO)
-
-
-def _amount(body: dict[str, Any], key: str) -> Decimal:
-    try:
-        return Decimal(str(body.get(key, "0") or "0"))
-    except ArithmeticError:
-        return ZERO

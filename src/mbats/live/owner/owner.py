@@ -376,6 +376,7 @@ class Owner:
             instruments=instruments,
         )
         self._audit = Audit(self._account)
+        self._checks_day = False
         self._orders = Orders(self._account, watch=lambda ticket, part: self._guard.watch(ticket, part), touched=self._touched)
         self._guard = Guard(self._account, self._orders)
         self._patience = Patience(self._account, self._orders, self._guard)
@@ -543,6 +544,12 @@ class Owner:
                 self._orders.exits.give_up_all()
             else:
                 self._orders.exits.ask()
+        elif answer.key == "day":
+            self._checks_day = False
+            if answer.error is None:
+                self._audit.days.check(answer.value)
+            else:
+                log.warning("%s: the broker's log of a day cannot be read yet: %s", self.name, answer.error)
         elif isinstance(answer.key, tuple) and answer.key[0] == "settle":
             self._settled(answer.key[1], answer)
 
@@ -640,6 +647,8 @@ class Owner:
             self._audit.look(self._clock.now())
         if self._due("nav", now, 1.0) and account.live:
             account.gate.mark_nav(account.nav(), self._clock.now())
+        if self._due("day", now, 1.0) and account.live:
+            self._look_at_days()
         if self._due("equity", now, 60.0) and account.live:
             with self.journal.write():
                 self._audit.note_account(self._clock.now())
@@ -650,6 +659,14 @@ class Owner:
         if self._due("figures", now, 0.5):
             self._show()
         self._figures.beat = now
+
+    def _look_at_days(self) -> None:
+        """A trading day that is over is compared with the broker's log of it."""
+        self._audit.days.turn(self._clock.now())
+        found = self._audit.days.to_check()
+        if found is not None and not self._checks_day:
+            self._checks_day = True
+            self._account.calls.read("day", partial(self._account.reads.transaction_range, *found))
 
     def _due(self, what: str, now: float, every: float) -> bool:
         if now < self._next.get(what, 0.0):
