@@ -92,9 +92,9 @@ def test_a_price_that_has_run_through_a_lost_stop_leaves_no_position(trader: Tra
     trader.price("1.07500", "1.07512")
     trader.simulator.admin("DELETE", f"/faults/{away}")
     trader.wait_for(lambda: trader.trades() == [])
+    trader.wait_for(lambda: trader.owner._account.books.positions() == {})
     trader.settle()
-    assert trader.owner._account.books.positions() == {}
-    assert trader.pending() == []
+    assert trader.trades() == trader.pending() == []
 
 
 @pytest.mark.proves("R18")

@@ -196,3 +196,14 @@ def test_the_calendar_knows_which_bar_was_last_and_when_the_next_is_over(granula
     found = around(Granularity(granularity), parse_utc(now))
 
     assert (found.last_start, found.last_end, found.next_end) == tuple(map(parse_utc, (last_start, last_end, next_end)))
+
+
+def test_one_bar_that_is_long_in_coming_delays_none_of_those_after_it():
+    machine = Machine()
+    machine.live_through(0.0, bars=50)
+    before = machine.timing.lag
+
+    machine.live_through(4.3, bars=1)
+    machine.live_through(0.0, bars=2)
+
+    assert machine.timing.lag - before < 0.002

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -35,6 +36,8 @@ class Line(Protocol):
     def send(self, message: ToStrategy) -> None: ...
 
     def send_bars(self, history: History, bars: Any, conversions: Any) -> None: ...
+
+    def has_room(self) -> bool: ...
 
     def receive(self) -> FromStrategy | None: ...
 
@@ -79,6 +82,8 @@ class Session:
         self.name = name
         self._begin, self._message, self._ended = begin, message, ended
         self._queue: queue.SimpleQueue[ToStrategy | None] = queue.SimpleQueue()
+        self._order = threading.Lock()  # of what is sent
+        self._idle = False  # whether the feeder has begun, and has nothing to send
         self._lock = threading.Lock()
         self._unanswered: deque[tuple[Any, float]] = deque()  # moments that were sent, and when
         self._verdict: tuple[EndKind, str] | None = None  # why we ended it
@@ -99,8 +104,18 @@ class Session:
         """Send, from any thread, without waiting: in order, and after what `begin` says. One that is gone gets nothing."""
         if threading.current_thread() is self._feeder:
             self._write(message)
-        else:
-            self._queue.put(message)
+            return
+        with self._order:
+            if self._idle and self._line.has_room():  # to wake the feeder for a bar would take as long as to send it
+                with suppress(PeerGone):  # whoever listens to it learns why
+                    self._write(message)
+            else:
+                self._enqueue(message)
+
+    def _enqueue(self, message: ToStrategy) -> None:
+        """For the feeder, who waits where we may not. Call with `_order` held."""
+        self._idle = False
+        self._queue.put(message)
 
     def send_bars(self, history: History, bars: Any, conversions: Any) -> None:
         """Bars of one symbol before the present; for `begin` alone."""
@@ -111,7 +126,8 @@ class Session:
     def quit(self, why: str) -> None:
         """Ask it to end."""
         self._judge(EndKind.ASKED, why)
-        self._queue.put(Quit(why))
+        with self._order:
+            self._enqueue(Quit(why))
 
     def kill(self, reason: str, kind: EndKind = EndKind.DIED) -> None:
         """End it at once. The reason of the first who ends it is the one that is told."""
@@ -148,7 +164,7 @@ class Session:
     def _feed(self) -> None:
         try:
             self._begin(self)
-            while (message := self._queue.get()) is not None:
+            while (message := self._next()) is not None:
                 self._write(message)
         except PeerGone as error:
             log.debug("%s: %s", self.name, error)  # whoever listens to it learns why
@@ -157,6 +173,11 @@ class Session:
         except Exception as error:
             log.exception("the process of %s cannot be begun", self.name)
             self.kill(f"The process of '{self.name}' cannot be begun: {type(error).__name__}: {error}.")
+
+    def _next(self) -> ToStrategy | None:
+        with self._order:
+            self._idle = self._queue.empty()
+        return self._queue.get()
 
     def _write(self, message: ToStrategy) -> None:
         if isinstance(message, Moment):

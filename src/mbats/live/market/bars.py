@@ -37,6 +37,7 @@ PATIENCE = 30.0  # seconds of this machine's for which a symbol that cannot be r
 REFUSED_PAUSE = 60.0  # seconds until a name that the broker refuses is asked for again, or anything by a token that it refuses
 BACKOFF = (0.1, 2.0)  # seconds: the first pause after an answer that cannot be used, and the longest
 DENIED = (401, 403)
+LET_ON = 0.005  # seconds for which the desk leaves the interpreter to those who decide on its bars
 LAGS = 20  # deliveries of which the median lag is told
 LAST = 3  # candles that show the newest complete bar: that, one that is over but not complete, and the one that forms
 
@@ -271,6 +272,7 @@ class BarDesk:
         with self._lock:
             subscriptions = list(self._subscriptions.items())
         now = time.monotonic()
+        before = self._health.moments
         refused = {name for (name, _), until in self._refused.items() if until > now}
         for name, each in subscriptions:
             impatient = each.waits_since is not None and now - each.waits_since > PATIENCE
@@ -281,6 +283,8 @@ class BarDesk:
                 each.waits_since = None
             elif each.waits_since is None:
                 each.waits_since = now
+        if self._health.moments > before:
+            time.sleep(LET_ON)
 
     def _hand_over(self, name: str, subscription: _Subscription, delivery: Delivery) -> None:
         try:

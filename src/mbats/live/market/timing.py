@@ -5,6 +5,7 @@ The calendar says only when to look. It is never taken as a reason to expect no 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,12 +17,13 @@ from mbats.live.market.clock import Clock
 from mbats.market import Granularity, bar_ends, bar_starts, to_datetime, to_us
 
 IDLE = 30.0  # seconds after which one looks though no bar is due
-AT_ONCE, EVERY = 6, 0.004  # by a steady clock, how many looks for a bar that should be there follow so many seconds apart
+AT_ONCE, EVERY = 6, 0.001  # by a steady clock, how many looks for a bar that should be there follow so many seconds apart
 FIRST, GROWTH = 0.02, 1.6  # seconds between the next two, and how that grows
 # How one comes nearer to the broker's lag. A look too late costs what it is late, one too early a whole further look: so it is
 # seconds down, doubled when many were in time, or a share of a long lag; and seconds up, or a share of what is missing.
-EARLIER, MANY, SHARE = 0.0003, 6, 1 / 32
-LATER, MISSING = 0.001, 0.3
+EARLIER, MANY, SHARE = 0.0001, 6, 1 / 32
+LATER, MISSING, IN_A_ROW = 0.0006, 0.3, 3
+ALONE, ODD = 0.02, 0.2  # seconds: what fewer in a row are believed of that, and what they are not believed at all
 TIGHT, SLOW = 1.0, 15.0  # the longest pauses: while a moment may still be waited for, and after
 SLACK = timedelta(seconds=2)  # for which one goes on looking tightly after that, so that some look comes after its end
 LONGEST_LAG = 3.0  # seconds; a bar that comes later is not waited for, but looked for
@@ -67,6 +69,7 @@ class Timing:
         self._slept_for: datetime | None = None
         self._attempt = 0
         self._hits = 0
+        self._late: deque[float] = deque(maxlen=IN_A_ROW)  # seconds by which the last bars were late, those not there at first
         self._learned = False
 
     @property
@@ -116,10 +119,14 @@ class Timing:
         if self._attempt == 0:  # it was there at the first look: it may be there earlier
             self._lag = max(self._lag - max(EARLIER * 2 ** max(self._hits - MANY, 0), self._lag * SHARE), EARLIEST)
             self._hits = min(self._hits + 1, MANY + 10)
+            self._late.clear()
         else:
             self._hits = 0
-            missing = MISSING * (offset - EVERY - self._lag) if self._attempt > 1 else 0.0
-            self._lag = min(self._lag + max(missing, LATER), LONGEST_LAG)
+            self._late.append(offset)
+            missing = min(self._late) - EVERY - self._lag
+            if len(self._late) < IN_A_ROW:  # one alone may be late for a reason of its own: nothing was dealt while it lasted
+                missing = 0.0 if missing > ODD else min(missing, ALONE)
+            self._lag = min(self._lag + max(MISSING * missing, LATER), LONGEST_LAG)
 
     def _look_up(self, granularity: Granularity, now: datetime) -> Around:
         known = self._around.get(granularity)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -98,6 +99,7 @@ class Account:
     why_not_live: str = "starting"
     fenced: str = ""  # why no new exposure may be taken though all else is well: the lease has run out
     denied: bool = False  # the broker refuses the token: it is asked nothing more until a person says so
+    _unsaid: list[tuple[str, str, tuple[OrderEvent, ...]]] | None = None
     unsent: Callable[[], Iterable[Working]] = tuple  # orders that were allowed, and wait for something before they go
 
     # --- Worth ------------------------------------------------------------------------------------------------------------
@@ -202,10 +204,24 @@ class Account:
 
     def say(self, deployment: str, session: str, events: Iterable[OrderEvent]) -> None:
         """To the process of a deployment, if it is the one that asked."""
+        if self._unsaid is not None:
+            self._unsaid.append((deployment, session, tuple(events)))
+            return
         trading = self.deployments.get(deployment)
         if trading is not None and trading.say is not None and trading.session == session:
             for event in events:
                 trading.say(event)
+
+    @contextmanager
+    def saying_later(self) -> Iterator[None]:
+        """What is said within the block is said when it ends, so that no order waits for words about it."""
+        self._unsaid = []
+        try:
+            yield
+        finally:
+            unsaid, self._unsaid = self._unsaid, None
+        for each in unsaid:
+            self.say(*each)
 
     def put(self, record: LiveRecord) -> None:
         """For the risk database, whenever that can be reached."""

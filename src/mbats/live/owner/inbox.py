@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import queue
-import time
+from collections import deque
 from typing import Any
+
+from mbats.oanda.prices import Price
+
+_PRICE = object()
 
 
 class Inbox:
-    """A queue that never blocks who puts, and says how old the oldest message is."""
+    """A queue that never blocks who puts, and that one thread takes from.
+
+    Prices come last: at the end of a minute every pair has a new one, and bars or an order would wait until each is weighed.
+    All else keeps its order, and so do prices.
+    """
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[tuple[float, Any]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._prices: deque[Any] = deque()
+        self._owed = 0  # prices whose turn in the queue has come, and which let others go before
 
     def put(self, item: Any, /) -> None:
         """From any thread."""
-        self._queue.put((time.monotonic(), item))
+        self._queue.put(item)
+
+    def put_price(self, item: Any, /) -> None:
+        """From any thread: something that lets all else go before."""
+        self._prices.append(item)
+        self._queue.put(_PRICE)
 
     def get(self, timeout: float) -> Any | None:
         """The next message; None when none came for `timeout` seconds."""
-        try:
-            return self._queue.get(timeout=max(timeout, 0.001))[1]
-        except queue.Empty:
-            return None
+        while True:
+            try:
+                item = self._queue.get_nowait() if self._owed else self._queue.get(timeout=max(timeout, 0.001))
+            except queue.Empty:
+                if not self._owed:
+                    return None
+                self._owed -= 1
+                return self._prices.popleft()
+            if item is not _PRICE:
+                return item
+            self._owed += 1
 
     def __len__(self) -> int:
-        return self._queue.qsize()
+        return self._queue.qsize() + self._owed
 
 
 class Tagged:
@@ -36,4 +58,5 @@ class Tagged:
         self.generation = generation
 
     def put(self, item: Any, /) -> None:
-        self._inbox.put((self.generation, item))
+        put = self._inbox.put_price if isinstance(item, Price) else self._inbox.put
+        put((self.generation, item))

@@ -296,7 +296,7 @@ class Owner:
         Returns the next message, which may be another wish; None when none waits.
         """
         message: Any | None = first
-        with self._calls.held(), self.journal.write():
+        with self._account.saying_later(), self._calls.held(), self.journal.write():
             for _ in range(MOST_TOGETHER):
                 if not isinstance(message, _Wish):
                     break

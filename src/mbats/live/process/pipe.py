@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from select import select
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,13 @@ class Pipe:
     def send_bars(self, history: History, bars: Bars, conversions: Floats) -> None:
         """Send a symbol's history, its bars right behind it. Raises PeerGone."""
         self._send(encode(history), _pack(bars, conversions))
+
+    def has_room(self) -> bool:
+        """Whether a message of a few kilobytes can be sent without waiting. False when the pipe is closed."""
+        try:
+            return bool(select([], [self._connection], [], 0)[1])
+        except (OSError, ValueError):
+            return False
 
     def receive(self) -> Any:
         """The next message, on the strategy's side a `Past` for a `History`; None when the other end is gone.
