@@ -1,1 +1,1 @@
-"""Machine learning: from the lines of a strategy to a model that it trades with."""
+"""Machine learning: from the features that a strategy declares to a registered model that trades."""

@@ -121,6 +121,7 @@ SECRETS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "postgres_backup_password",
             "s3_backup_access_key",
             "s3_backup_secret_key",
+            "notify_urls",
             *_WORK,
         ),
         "superset": ("postgres_superset_password", "postgres_dashboard_password", "superset_password", "superset_secret_key"),
