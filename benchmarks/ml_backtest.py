@@ -39,10 +39,11 @@ from mbats.trading.session import RunData, run_backtest
 from mbats.trading.strategies import LoadedStrategy, load_strategy
 
 PROMISED = 100
+TRIES = 3  # of the batch; whatever else a machine does can only make it slower
 PAIR = "EUR_USD"
 FIRST = np.datetime64("2023-01-02T00:00", "us")
 PULL = 0.97  # what is left of a distance to the mean after a minute
-EDGE = 4.6e-4  # how much the model must promise for a trade
+EDGE = 5e-4  # how much the model must promise for a trade
 RISK = 5e-4  # of the account in a trade: small enough that margin refuses none
 TRAINING_BARS = 50_000
 REFERENCE = "benchmark/1"
@@ -156,7 +157,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = trained(strategy, bars[:TRAINING_BARS], options.recipe, Path(folder))
         model.predict(PAIR, part.time[:1], np.zeros((1, len(model.info.features))))  # what is loaded late is loaded
-        batch = measure(strategy, bars, model, singly=False)
+        tries = [measure(strategy, bars, model, singly=False) for _ in range(TRIES)]
+        batch = min(tries, key=lambda measured: measured.total)
         short = measure(strategy, part, model, singly=False)
         single = measure(strategy, part, model, singly=True)
     same = short.result.fills == single.result.fills and short.result.trades == single.result.trades

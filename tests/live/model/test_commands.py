@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from free_ports import free_ports
 from live.faults.whole import Whole, begin_whole
 from live.model.registering import register, set_alias
 from registries import Registry
 from simulator.running import Running
 
-from mbats.live.deployment import State
+from mbats.errors import UsageError
+from mbats.live import trader as whole_trader
+from mbats.live.deployment import Deployment, Desired, State
+from mbats.live.mirror import Mirror
+from mbats.settings import Settings, load_settings
 
 SOURCE = """
 import backtrader as bt
@@ -34,7 +39,7 @@ def whole(exchange: Running, home: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     (home / "strategies").mkdir()
     (home / "strategies" / "quick.py").write_text(SOURCE)
     with (home / "platform.env").open("a") as file:
-        file.write(f"MBATS_STRATEGIES_DIR={home}/strategies\n")
+        file.write(f"MBATS_STRATEGIES_DIR={home}/strategies\nMBATS_SERVING_PORT={next(free_ports())}\n")
     found = begin_whole(exchange, home)
     found.start()
     yield found
@@ -67,6 +72,8 @@ def test_a_model_is_pinned_for_as_long_as_nobody_starts_it_anew(whole: Whole, li
         code,
         f"Model {hourly.reference} ('{hourly.reference}') was trained on bars of H1; 'alpha' has bars of M1." in said,
     ) == (2, True)
+    code, said = deploy(whole, "--param", "model=rest:quick/1")
+    assert (code, f"The model's endpoint {load_settings(home=whole.home).serving_url} did not answer" in said) == (2, True), said
     assert whole.mbats("deployments").stdout == "Nothing is deployed; `mbats deploy` does it.\n"
 
     assert deploy(whole, "--param", "model=quick@champion", "--shadow", "quick@challenger")[0] == 0
@@ -99,3 +106,25 @@ def test_a_model_is_pinned_for_as_long_as_nobody_starts_it_anew(whole: Whole, li
     assert whole.mbats("start", "alpha").returncode == 0
     live(whole)
     assert whole.status().model == "quick@champion = quick/2, shadow quick@challenger = quick/2"
+
+
+def test_what_is_stopped_while_its_model_is_looked_up_stays_stopped(
+    exchange: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Mirror.stop, "__defaults__", (0.2,))  # there is no PostgreSQL to wait for
+    monkeypatch.setenv("MBATS_ROOT", str(tmp_path / "no project"))
+    whole = begin_whole(exchange, tmp_path)
+    try:
+        trader = whole.serve()
+        whole.deploy(live=False, code="", desired=Desired.STOPPED)
+
+        def slow(deployment: Deployment, settings: Settings) -> Deployment:
+            trader.stop("alpha")
+            return deployment
+
+        monkeypatch.setattr(whole_trader, "pinned", slow)
+        with pytest.raises(UsageError, match=r"'alpha' was stopped while its model was looked up. Nothing was started."):
+            trader.start("alpha")
+        assert (whole.status().state, whole.status().desired) == (State.STOPPED, Desired.STOPPED)
+    finally:
+        whole.close()
