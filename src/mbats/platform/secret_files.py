@@ -103,7 +103,14 @@ SECRETS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "s3_backup_secret_key",
         ),
         "simulator": ("simulator_token", "postgres_reader_password"),
-        "trader": ("trader_token", "postgres_trading_password", "simulator_token", "oanda_token", "notify_urls"),
+        "trader": (
+            "trader_token",
+            "postgres_trading_password",
+            "simulator_token",
+            "oanda_token",
+            "notify_urls",
+            "mlflow_password",
+        ),
         "mlflow": (
             "postgres_mlflow_password",
             "s3_mlflow_access_key",
