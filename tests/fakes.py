@@ -249,7 +249,7 @@ def _reset(handler: Any, status: int, body: bytes) -> None:
 
 
 def _hang(handler: Any, status: int, body: bytes) -> None:
-    time.sleep(0.6)  # longer than the read timeout that the tests set
+    time.sleep(1.5)  # longer than the read timeout that the tests set
     handler.close_connection = True
 
 

@@ -12,14 +12,16 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mbats.errors import BadBar
+
+if TYPE_CHECKING:
+    import pandas as pd  # half a second, which a command that halts must not wait for: functions import it where they need it
 
 NEW_YORK = ZoneInfo("America/New_York")
 Times = NDArray[np.datetime64]
@@ -264,6 +266,8 @@ NO_HOLIDAY = frozenset({date(2023, 1, 2)})
 
 def new_york(times: Times) -> pd.DatetimeIndex:
     """The New York wall clock at these UTC times, without a zone."""
+    import pandas as pd
+
     return pd.DatetimeIndex(times).tz_localize("UTC").tz_convert(NEW_YORK).tz_localize(None)
 
 
@@ -274,6 +278,8 @@ def from_new_york(wall: pd.DatetimeIndex) -> Times:
 
 def trading_days(times: Times) -> NDArray[np.datetime64]:
     """The trading day (`datetime64[D]`) of each time: 17:00 New York on Monday already belongs to Tuesday."""
+    import pandas as pd
+
     shifted = new_york(times) + pd.Timedelta(hours=7)
     return np.asarray(shifted.to_numpy(), "datetime64[D]")
 
@@ -298,6 +304,8 @@ def open_days(start: datetime, end: datetime) -> NDArray[np.datetime64]:
 
 def day_open(days: NDArray[np.datetime64]) -> Times:
     """UTC of 17:00 New York at which these trading days begin."""
+    import pandas as pd
+
     return from_new_york(pd.DatetimeIndex(np.asarray(days, "datetime64[us]")) - pd.Timedelta(hours=7))
 
 
@@ -319,6 +327,8 @@ def bar_starts(granularity: Granularity, start: datetime, end: datetime) -> Time
 
 
 def _within_days(granularity: Granularity, days: NDArray[np.datetime64], opens: Times) -> Times:
+    import pandas as pd
+
     closes = day_open(days + ONE_DAY)  # a Friday's next calendar day opens at Friday 17:00 as well
     step = np.timedelta64(granularity.length // timedelta(microseconds=1), "us")
     count = int(((closes - opens).max() + step) // step) if len(days) else 0
@@ -339,6 +349,8 @@ def _within_days(granularity: Granularity, days: NDArray[np.datetime64], opens: 
 
 def bar_start(granularity: Granularity, times: Times) -> Times:
     """The start of the bar that each time falls into, by OANDA's default alignment (17:00 New York, Friday)."""
+    import pandas as pd
+
     if not granularity.day_aligned:
         step = np.timedelta64(granularity.length // timedelta(microseconds=1), "us")
         return (times.astype("datetime64[us]").astype(np.int64) // step.astype(np.int64) * step.astype(np.int64)).astype(
@@ -362,6 +374,8 @@ def bar_start(granularity: Granularity, times: Times) -> Times:
 
 def bar_ends(granularity: Granularity, starts: Times) -> Times:
     """When bars with these starts are over."""
+    import pandas as pd
+
     if not granularity.day_aligned:
         return starts + np.timedelta64(granularity.length // timedelta(microseconds=1), "us")
     if granularity is Granularity.M:

@@ -23,7 +23,7 @@ from mbats.settings import Settings
 @pytest.fixture
 def source(oanda: FakeOanda) -> Iterator[OandaSource]:
     """The fake broker as a source whose faults do not make a test wait."""
-    quick = {"timeout": (0.3, 0.3), "attempts": 2, "first_pause": 0.01, "longest_pause": 0.02, "connections_per_second": 50}
+    quick = {"timeout": (1.0, 1.0), "attempts": 2, "first_pause": 0.01, "longest_pause": 0.02, "connections_per_second": 50}
     client = OandaClient(oanda.url, SecretStr(TOKEN), **quick)
     source = OandaSource(client, vendor="oanda")
     yield source

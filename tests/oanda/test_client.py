@@ -41,7 +41,7 @@ def client(oanda: FakeOanda) -> Iterator[OandaClient]:
 def impatient(oanda: FakeOanda, **options) -> OandaClient:
     """A client that does not make a test wait."""
     quick = {
-        "timeout": (0.3, 0.3),
+        "timeout": (1.0, 1.0),
         "attempts": 3,
         "first_pause": 0.01,
         "longest_pause": 0.02,
