@@ -34,14 +34,19 @@ def models(name: str | None, as_json: bool) -> None:
 
 
 def _plain(version: Version) -> dict[str, Any]:
+    import json
+
     from mbats.ml.evaluation import Evaluation
 
     evaluation = Evaluation.of(version.tags)
     more = {"aliases": list(version.aliases), "registered": version.registered.isoformat()}
-    return version.info.to_json() | more | {"out_of_sample": evaluation.to_json() if evaluation else None}
+    scores = json.loads(version.tags.get("scores", "{}"))
+    return version.info.to_json() | more | {"out_of_sample": evaluation.to_json() if evaluation else None, "scores": scores}
 
 
 def _print_versions(found: list[Version]) -> None:
+    import json
+
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -62,17 +67,20 @@ def _print_versions(found: list[Version]) -> None:
                 f"{info.strategy} {info.granularity}\n{', '.join(info.symbols)}\nrecipe {version.tags.get('recipe', 'unknown')}"
             ),
             f"{info.trained_from:%F}\nto {info.trained_to:%F}\n{version.registered:%F %R}",
-            Text(_in_words(Evaluation.of(version.tags))),
+            Text(_in_words(Evaluation.of(version.tags), json.loads(version.tags.get("scores", "{}")))),
         )
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
-def _in_words(evaluation: Any) -> str:
+def _in_words(evaluation: Any, scores: dict[str, float]) -> str:
+    from mbats.cli.train import scores_in_words
+
     if evaluation is None:
         return "nothing is recorded"
     model, baseline = evaluation.model, evaluation.baseline
     sharpe, other = ("none" if value is None else f"{value:.2f}" for value in (model.sharpe, baseline.sharpe))
     return (
         f"{evaluation.since} to {evaluation.until}: {model.trades:,} trades, {model.total_return:+.2%}, Sharpe ratio {sharpe}; "
-        f"without the model {baseline.trades:,} trades, {baseline.total_return:+.2%}, {other}"
+        f"without the model {baseline.trades:,} trades, {baseline.total_return:+.2%}, {other}. "
+        f"Predictions: {scores_in_words(scores)}"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -137,14 +137,25 @@ def print_trained(trained: Trained, *, as_json: bool) -> None:
     ):
         row = []
         for figures in (evaluation.model, evaluation.baseline):
-            value = getattr(figures, name) if name else -(figures.spread_cost + figures.slippage_cost)
+            value = getattr(figures, name) if name else 0.0 - figures.spread_cost - figures.slippage_cost
             row.append("none" if value is None else format(value, form))
         table.add_row(title, *row)
     console = Console()
     console.print(table)
     console.print(f"{trained.samples:,} samples of {', '.join(info.symbols)}; features {', '.join(info.features)}.")
-    console.print(
-        f"R² of the predictions out of sample: {trained.scores.get('r2', float('nan')):+.4f} against a forecast of zero."
-    )
+    console.print(f"Its predictions out of sample: {scores_in_words(trained.scores)}.")
     console.print(f"Run: {trained.address}", soft_wrap=True)
-    console.print(f"It is the challenger. Use it: --param model={info.name}@challenger    Promote it: mbats promote {info.name}")
+    console.print(f"It is the challenger. Try it: --param model={info.name}@challenger", soft_wrap=True)
+    console.print(f'Make it the champion, if it passes the gate: mbats promote {info.name} --why "…"', soft_wrap=True)
+
+
+def scores_in_words(scores: Mapping[str, float]) -> str:
+    """How good predictions were: the figures that the rows define, or that they took no side."""
+    if not scores.get("sides_taken") and not scores.get("r2"):
+        return "none; it found nothing and takes no side"
+    words = [f"R² {scores['r2']:+.4f} against a forecast of zero"] if "r2" in scores else []
+    if "accuracy_edge" in scores:
+        words.append(f"the right side {scores['accuracy_edge']:+.2%} oftener than the constant guess")
+    if "information_coefficient" in scores:
+        words.append(f"rank correlation {scores['information_coefficient']:+.3f}")
+    return ", ".join(words)

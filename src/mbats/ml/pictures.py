@@ -27,7 +27,7 @@ ROWS = 5_000  # of each fold, at most; more change the picture by nothing that i
 def draw_all(folder: Path, recipe: Recipe, samples: Samples, folds: WalkForward, daily: Daily) -> None:
     """Write `importance.png`, `calibration.png`, `equity.png` and `folds.png` into `folder`."""
     _save(folder / "importance.png", lambda axes: _importance(axes, samples, folds, recipe.seed))
-    _save(folder / "calibration.png", lambda axes: _calibration(axes, samples, folds))
+    _save(folder / "calibration.png", lambda axes: _calibration(axes, recipe, samples, folds))
     _save(folder / "equity.png", lambda axes: _equity(axes, daily))
     _save(folder / "folds.png", lambda axes: _folds(axes, folds))
 
@@ -67,20 +67,28 @@ def _importance(axes: Any, samples: Samples, folds: WalkForward, seed: int) -> N
     order = np.argsort(mean)
     axes.barh([samples.names[place] for place in order], mean[order], xerr=spread[order], color="#4c78a8", ecolor="#999999")
     axes.axvline(0, color="black", linewidth=0.8)
+    _say_silence(axes, folds)
     axes.set_xlabel("fall of the correlation of prediction and outcome when the feature is shuffled")
     axes.set_title("What the model looks at, out of sample")
 
 
-def _calibration(axes: Any, samples: Samples, folds: WalkForward) -> None:
+def _calibration(axes: Any, recipe: Recipe, samples: Samples, folds: WalkForward) -> None:
     tested = np.isfinite(folds.expected)
     table = calibration_table(samples.value[tested], folds.expected[tested])
     said, came = [group.predicted for group in table], [group.observed for group in table]
     axes.plot(said, came, "o", color="#4c78a8", label="groups of like predictions")
     ends = [min(said, default=0.0), max(said, default=0.0)]
     axes.plot(ends, ends, color="#999999", linewidth=0.8, label="what is said, comes")
-    axes.axhline(0, color="black", linewidth=0.5)
-    axes.set_xlabel("predicted, on average")
-    axes.set_ylabel("what came, on average")
+    axes.axhline(0, color="black", linewidth=0.5, zorder=0)
+    if recipe.kind == "regressor":
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value * 100:.3g}%")
+        axes.set_xlabel("predicted return, on average")
+        axes.set_ylabel("return that came, on average")
+    else:
+        axes.set_xlabel("predicted P(up) less P(down), on average")
+        axes.set_ylabel("share of up less share of down that came")
+    _say_silence(axes, folds)
     axes.set_title("Whether the model means what it says, out of sample and before costs")
     axes.legend()
 
@@ -88,18 +96,30 @@ def _calibration(axes: Any, samples: Samples, folds: WalkForward) -> None:
 def _equity(axes: Any, daily: Daily) -> None:
     for name, returns, colour in (("with the model", daily.model, "#4c78a8"), ("without", daily.baseline, "#999999")):
         axes.plot(daily.day.astype("datetime64[D]"), np.cumprod(1 + returns) - 1, color=colour, label=name)
-    axes.axhline(0, color="black", linewidth=0.5)
+    axes.axhline(0, color="black", linewidth=0.5, zorder=0)  # below the line of a model that never trades
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
     axes.set_title("The strategy out of sample, after costs")
     axes.tick_params(axis="x", rotation=30)
     axes.legend()
 
 
+def _say_silence(axes: Any, folds: WalkForward) -> None:
+    """An empty picture looks like a mistake, so it says why it is empty."""
+    if not np.any(folds.expected[np.isfinite(folds.expected)]):
+        words, box = "The model found nothing and says nothing.", {"facecolor": "white", "edgecolor": "none"}
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color="#666666", bbox=box)
+
+
 def _folds(axes: Any, folds: WalkForward) -> None:
     numbers = [result.fold.number + 1 for result in folds.folds]
     scores = [result.scores.get("r2", np.nan) for result in folds.folds]
     axes.bar(numbers, scores, color="#4c78a8")
+    axes.use_sticky_edges = False
+    axes.margins(y=0.1)  # room for words beside the bars, above zero and below
     axes.axhline(0, color="black", linewidth=0.8)
+    for number, score in zip(numbers, scores, strict=True):
+        if score == 0:
+            axes.annotate("says nothing", (number, 0), (0, 4), textcoords="offset points", ha="center", color="#666666")
     axes.set_xticks(numbers, [f"{result.fold.test_from!s:.10}\nto {result.fold.test_to!s:.10}" for result in folds.folds])
     axes.set_ylabel("R² against a forecast of zero")
     axes.set_title("Fold by fold")

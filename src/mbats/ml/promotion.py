@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 from mbats.database import Database
 from mbats.errors import MbatsError, UsageError
@@ -18,6 +20,8 @@ from mbats.ml.evidence import declared_now, results_of, try_loading
 from mbats.ml.gate import Check, judge, passed
 from mbats.ml.registry import Version
 from mbats.ml.tracking import client, client_environment
+from mbats.riskdb.live_record import write_records
+from mbats.riskdb.live_records import RiskEventRecord
 from mbats.riskdb.model_records import Promotion
 from mbats.riskdb.models import promotions, record_promotion
 from mbats.settings import Settings
@@ -71,6 +75,8 @@ def promote(
 ) -> tuple[Judgement, Promotion]:
     """Make a version the champion, by default the challenger, if the gate is passed or `override` is given.
 
+    A refusal is recorded as well, as `model_refused` in `risk_event`.
+
     Raises NotPromoted with the checks, UsageError without a reason, and what `evaluate` raises.
     """
     _require_reason(why)
@@ -78,7 +84,9 @@ def promote(
         promotions(risk, name)  # the record must be possible, or nothing is begun
         judgement = evaluate(settings, name, version)
         if not judgement.passed and not override:
-            raise NotPromoted(judgement)
+            refused = NotPromoted(judgement)
+            record_judgement(settings, judgement, "refused", str(refused), by=by, why=why)
+            raise refused
         return judgement, _move(
             settings,
             risk,
@@ -93,6 +101,22 @@ def promote(
                 checks=[check.to_json() for check in judgement.checks],
             ),
         )
+
+
+def record_judgement(settings: Settings, judgement: Judgement, action: str, sentence: str, *, by: str, why: str) -> None:
+    """Add `model_<action>` with every check to `risk_event`, where people look things up; it concerns no account."""
+    key, checks = judgement.version.info.reference, [check.to_json() for check in judgement.checks]
+    record_event(settings, key, "lifecycle", "info", f"model_{action}", sentence, {"why": why, "checks": checks}, by=by)
+
+
+def record_event(
+    settings: Settings, key: str, kind: str, level: str, code: str, sentence: str, detail: dict[str, Any], *, by: str
+) -> None:
+    """Add one thing that happened to a model, now, to `risk_event`; `key` is the version, as in `rsi_stochastic/3`."""
+    at = datetime.now(UTC)
+    event = RiskEventRecord("", f"{code}:{key}:{at.isoformat()}", at, kind, level, code, sentence, by=by, detail=detail)
+    with closing(Database(settings, "risk", "trading")) as risk, risk.begin() as connection:
+        write_records(connection, [event])
 
 
 def rollback(settings: Settings, name: str, *, by: str, why: str) -> Promotion:
@@ -204,6 +228,8 @@ __all__ = [
     "evaluate",
     "former_champion",
     "promote",
+    "record_event",
+    "record_judgement",
     "rollback",
     "trials_of",
 ]

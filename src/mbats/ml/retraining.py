@@ -8,24 +8,21 @@ overrides a check.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from mbats.database import Database
 from mbats.errors import MbatsError
 from mbats.ml import registry
 from mbats.ml.drift import Watched, champions, watch
 from mbats.ml.jobs import Job, choose_jobs, is_due
-from mbats.ml.promotion import Judgement, evaluate, promote
+from mbats.ml.promotion import Judgement, NotPromoted, evaluate, promote, record_event, record_judgement
 from mbats.ml.stability import ALARM
 from mbats.ml.training import Told, TrainingSpec, train
-from mbats.riskdb.live_record import write_records
-from mbats.riskdb.live_records import RiskEventRecord
 from mbats.settings import Settings
 
 BY = "retrain_models"
+WHY = "It is due by retrain.toml, which says what becomes of it when it passes the gate."
 Say = Callable[[str, str], None]  # level (`info` or `warning`) and sentence, to whom it may concern
 Action = Literal["promoted", "proposed", "refused"]
 
@@ -67,15 +64,10 @@ def retrain(settings: Settings, name: str, job: Job, *, say: Say, told: Told | N
         trials=job.trials,
     )
     version = train(settings, spec, told=told).info.version
-    judgement = evaluate(settings, name, version)
-    action: Action = "refused"
-    if judgement.passed:
-        action = "proposed"
-        if job.rule == "promote":
-            promote(settings, name, version, by=BY, why="It passed the gate, and the rule in retrain.toml is to promote.")
-            action = "promoted"
+    action, judgement = _judged(settings, name, version, job)
     outcome = Outcome(name, version, action, _sentence(judgement, action), tuple(check.to_json() for check in judgement.checks))
-    _record(settings, f"{name}/{version}", "lifecycle", "info", f"model_{action}", outcome.sentence, {"checks": outcome.checks})
+    if (action, job.rule) != ("refused", "promote"):  # that refusal is recorded where it was made
+        record_judgement(settings, judgement, action, outcome.sentence, by=BY, why=WHY)
     say("info", outcome.sentence)
     return outcome
 
@@ -99,7 +91,7 @@ def watch_champions(settings: Settings, names: Sequence[str] = (), *, say: Say, 
         watched.append(seen)
         if seen.alarms:
             sentence = alarm(seen)
-            _record(settings, seen.info.reference, "alarm", "warning", "model_drift", sentence, {})
+            record_event(settings, seen.info.reference, "alarm", "warning", "model_drift", sentence, {}, by=BY)
             say("warning", sentence)
     if failures:
         raise WatchFailed(
@@ -118,6 +110,18 @@ def alarm(watched: Watched) -> str:
         f"Model {watched.info.reference} sees another market than it was trained on: {what}; from {ALARM:g} on it is an alarm. "
         f"It trades on. See `mbats drift {watched.info.name}`; `mbats retrain {watched.info.name}` trains a challenger."
     )
+
+
+def _judged(settings: Settings, name: str, version: int, job: Job) -> tuple[Action, Judgement]:
+    """What the rule makes of what the gate says; the gate is asked once, since a latency is never measured twice the same."""
+    if job.rule == "propose":
+        judgement = evaluate(settings, name, version)
+        return ("proposed" if judgement.passed else "refused"), judgement
+    try:
+        judgement, _ = promote(settings, name, version, by=BY, why=WHY)
+    except NotPromoted as refused:
+        return "refused", refused.judgement
+    return "promoted", judgement
 
 
 def _newest(settings: Settings, name: str) -> datetime | None:
@@ -142,14 +146,6 @@ def _sentence(judgement: Judgement, action: Action) -> str:
         )
     reasons = " ".join(check.sentence for check in judgement.failed)
     return f"{trained} and does not pass the gate; {against}. {reasons}"
-
-
-def _record(settings: Settings, key: str, kind: str, level: str, code: str, sentence: str, detail: dict[str, Any]) -> None:
-    """Add it to what people look up; it concerns no account and no deployment."""
-    at = datetime.now(UTC)
-    event = RiskEventRecord("", f"{code}:{key}:{at.isoformat()}", at, kind, level, code, sentence, by=BY, detail=detail)
-    with closing(Database(settings, "risk", "trading")) as risk, risk.begin() as connection:
-        write_records(connection, [event])
 
 
 __all__ = ["BY", "Outcome", "Say", "WatchFailed", "alarm", "due_models", "retrain", "watch_champions"]

@@ -92,6 +92,7 @@ def train(settings: Settings, spec: TrainingSpec, *, told: Told | None = None) -
         run.describe(material, samples, table)
         chosen = _tune(material, samples, run, say)
         run.parameters("estimator", {**material.recipe.parameters, **chosen})
+        say("folds", 0, material.recipe.splits.folds)
         folds = run_folds(samples, material.recipe, chosen, on_fold=_counted(run, material, say))
         run.scores(folds.scores)
         evaluation, daily = run_out_of_sample(
@@ -168,6 +169,8 @@ def _tune(material: Material, samples: Samples, run: record.TrainingRun, say: To
         run.trial(trial)
         say("trials", trial.number + 1, material.trials)
 
+    if material.trials:
+        say("trials", 0, material.trials)
     return dict(tune(samples, material.recipe, material.trials, on_trial))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mbats.cli.train import scores_in_words
 from mbats.ml import registry
 from mbats.ml.tracking import client, client_environment
 from mbats.settings import PROJECT_ROOT, Settings
@@ -36,6 +37,7 @@ def test_train_prints_what_the_model_is_worth_and_models_lists_it(stocked: Setti
     assert done.stderr == ""
     assert "Model by_hand/1, out of sample after costs" in done.stdout
     assert "with the model" in done.stdout and "Sharpe ratio" in done.stdout
+    assert "Its predictions out of sample: R² " in done.stdout and "oftener than the constant guess" in done.stdout
     assert "--param model=by_hand@challenger" in done.stdout
     info = registry.resolve(stocked, "by_hand@challenger")
     assert (f"{info.trained_from:%F}", info.symbols) == ("2022-01-10", ("EUR_USD",))
@@ -45,9 +47,16 @@ def test_train_prints_what_the_model_is_worth_and_models_lists_it(stocked: Setti
     assert listed.returncode == 0, listed.stderr
     words = " ".join(listed.stdout.split())
     assert "by_hand/1" in words and "challenger" in words and "without the" in words and "2022-01-10" in words
+    assert "Predictions: R² " in words
     [mine] = [version for version in json.loads(as_json.stdout) if version["name"] == "by_hand"]
     assert mine["aliases"] == ["challenger"]
     assert mine["out_of_sample"]["baseline"]["trades"] > 0
+    assert mine["scores"]["rows"] > 0
+
+
+def test_predictions_that_take_no_side_are_said_to_be_none():
+    assert scores_in_words({"r2": 0.0, "accuracy_edge": 0.0, "sides_taken": 0.0}) == "none; it found nothing and takes no side"
+    assert scores_in_words({"r2": -0.001, "sides_taken": 0.0}) == "R² -0.0010 against a forecast of zero"
 
 
 @pytest.mark.parametrize(
