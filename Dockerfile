@@ -1,4 +1,5 @@
-# The platform's own image: the simulator, the trader, the steps that prepare the platform, and the command line.
+# The platform's own image: the simulator, the trader, a model that is served, the steps that prepare the platform, and the command
+# line.
 # Built from the root: docker build -f Dockerfile .
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 
@@ -18,7 +19,7 @@ COPY pyproject.toml uv.lock ./
 RUN mkdir -p src/mbats \
     && touch README.md LICENSE src/mbats/__init__.py \
     && uv sync --frozen --no-default-groups
-RUN uv sync --frozen --no-default-groups --group trader --group simulator --group native
+RUN uv sync --frozen --no-default-groups --group trader --group simulator --group native --group ml
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="MBATS: tools" \
@@ -28,6 +29,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/var/lib/mbats \
     MBATS_HOME=/var/lib/mbats
+# LightGBM links to it and does not bring it.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 mbats \
     && useradd --uid 10001 --gid 10001 --home-dir /var/lib/mbats --no-create-home mbats \
     && groupadd --gid 10010 s3 \
@@ -36,12 +41,15 @@ RUN groupadd --gid 10001 mbats \
     && useradd --uid 10011 --gid 10011 --home-dir /var/lib/mbats --no-create-home simulator \
     && groupadd --gid 10019 trader \
     && useradd --uid 10019 --gid 10019 --home-dir /var/lib/mbats --no-create-home trader \
+    && groupadd --gid 10018 serving \
+    && useradd --uid 10018 --gid 10018 --home-dir /var/lib/mbats --no-create-home serving \
     && install --directory --owner 10001 --group 10001 --mode 0700 /var/lib/mbats
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /opt/mbats
 COPY src src
 COPY db db
 COPY minio minio
+COPY mlflow mlflow
 COPY strategies strategies
 # Whoever cloned the project may have kept its files to himself; here another user reads them, and cannot write.
 RUN chmod -R a+rX . \

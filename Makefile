@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install up first-run stop status test bench latency replay soak deaths lint format types imports clean-state
+.PHONY: help install up first-run stop status test bench latency replay soak deaths ml worth lint format types imports clean-state
 
 HOME_FOLDER := $(or $(MBATS_HOME),.mbats)
 
@@ -40,6 +40,12 @@ soak:  ## two hours on an accelerated market that breaks down all the time
 
 deaths:  ## a thousand traders die, and nothing is lost
 	.venv/bin/python benchmarks/thousand_deaths.py --runs 1000 --seed 1
+
+ml:  ## a backtest with a model, in one batch and bar by bar
+	.venv/bin/python benchmarks/ml_backtest.py
+
+worth:  ## what the shipped recipes are worth out of sample, after costs
+	.venv/bin/python benchmarks/model_worth.py
 
 lint:  ## style
 	.venv/bin/ruff check

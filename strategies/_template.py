@@ -2,6 +2,7 @@
 
 Everything a strategy needs is on `self.datas`: one feed for each symbol, whose open, high, low and close are mid prices.
 The broker buys at ask and sells at bid. A strategy has no SQL, no HTTP and no print; the same file trades live.
+One that asks a model names its features in one line more: `rsi_stochastic.py` shows it.
 """
 
 import backtrader as bt

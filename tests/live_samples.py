@@ -16,6 +16,7 @@ from mbats.riskdb.live_records import (
     FillRecord,
     HeartbeatRecord,
     LiveRecord,
+    ModelDecisionRecord,
     OrderEventRecord,
     PositionRecord,
     ReconciliationRecord,
@@ -175,6 +176,17 @@ RECONCILIATION = ReconciliationRecord(
     book_balance=Decimal(111),
     broker_balance=Decimal(111),
 )
+MODEL_DECISION = ModelDecisionRecord(
+    deployment="rsi-eurusd",
+    session=RUN.session,
+    symbol="EUR_USD",
+    time=NOW,
+    role="model",
+    model="rsi_stochastic/3",
+    features=(31.25, 0.1, 1e-7),
+    prediction=-0.0004,
+    latency_ms=1.5,
+)
 
 # In an order in which the database can take them: a run before what happened in it.
 RECORDS: tuple[LiveRecord, ...] = (
@@ -191,4 +203,5 @@ RECORDS: tuple[LiveRecord, ...] = (
     HeartbeatRecord("trader", NOW, "well", {"deployments": 3}),
     TransactionRecord(ACCOUNT, 1234, NOW, "ORDER_FILL", {"id": "1234", "pl": "1.10", "full": [1, 2.5, None]}),
     RECONCILIATION,
+    MODEL_DECISION,
 )

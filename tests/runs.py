@@ -12,6 +12,7 @@ from samples import sample_instrument
 
 from mbats.market import Bars, Instrument, to_datetime
 from mbats.riskdb.records import RunResult, RunSpec
+from mbats.trading.model import ModelSet
 from mbats.trading.session import RunData, run_backtest
 from mbats.trading.strategies import LoadedStrategy, strategy_from_source
 
@@ -41,12 +42,47 @@ def run(
     instruments: dict[str, Instrument] | None = None,
     links: dict[str, Bars] | None = None,
     seed: int = 1,
+    models: ModelSet | None = None,
     **parameters: Any,
 ) -> RunResult:
     """Run a strategy over bars with costs off unless given."""
+    spec = specification(
+        loaded,
+        bars,
+        granularity=granularity,
+        cash=cash,
+        currency=currency,
+        costs=costs,
+        fills=fills,
+        instruments=instruments,
+        seed=seed,
+        **parameters,
+    )
+    return run_backtest(spec, loaded, data_of(bars, links), models=models)
+
+
+def data_of(bars: dict[str, Bars], links: dict[str, Bars] | None = None) -> RunData:
+    """These bars as those of a run."""
+    return RunData(bars, links or {}, "a test", datetime.now(UTC))
+
+
+def specification(
+    loaded: LoadedStrategy,
+    bars: dict[str, Bars],
+    *,
+    granularity: str = "D",
+    cash: str = "100000",
+    currency: str = "USD",
+    costs: dict[str, Any] | None = None,
+    fills: str = "broker",
+    instruments: dict[str, Instrument] | None = None,
+    seed: int = 1,
+    **parameters: Any,
+) -> RunSpec:
+    """A run over all of the bars with costs off unless given."""
     known = {name: instrument(name) for name in bars} | (instruments or {})
     times = [moment for found in bars.values() for moment in found.time]
-    spec = RunSpec(
+    return RunSpec(
         strategy=loaded.name,
         source=loaded.source,
         parameters=loaded.defaults() | parameters,
@@ -60,4 +96,3 @@ def run(
         fills=fills,
         seed=seed,
     )
-    return run_backtest(spec, loaded, RunData(bars, links or {}, "a test", datetime.now(UTC)))

@@ -98,6 +98,13 @@ class Settings(BaseSettings):
     mlflow_secret_key: SecretStr | None = None
     mlflow_allowed_hosts: str = ""
 
+    # The endpoint that serves one model, for strategies whose reference begins with `rest:`
+    serving_host: str = "127.0.0.1"
+    serving_port: int = Field(5600, ge=1, le=65535)
+    serving_endpoint: str | None = None
+    # What `mbats serve` serves when it is not told
+    served_model: str = ""
+
     # Airflow
     airflow_host: str = "127.0.0.1"
     airflow_port: int = Field(8080, ge=1, le=65535)
@@ -162,6 +169,8 @@ class Settings(BaseSettings):
     accounts: str = ""
     trade_live: str | None = None
     notify_urls: SecretStr | None = None
+    # For how many seconds a bar waits for its model
+    model_seconds: float = Field(1.0, gt=0, le=30)
 
     @classmethod
     def settings_customise_sources(
@@ -224,6 +233,11 @@ class Settings(BaseSettings):
     def mlflow_url(self) -> str:
         """Address of the MLflow server, whichever it is."""
         return self.mlflow_endpoint or f"http://{self.mlflow_host}:{self.mlflow_port}"
+
+    @property
+    def serving_url(self) -> str:
+        """Address of the endpoint that serves a model, whichever it is."""
+        return self.serving_endpoint or f"http://{self.serving_host}:{self.serving_port}"
 
     @property
     def airflow_url(self) -> str:

@@ -26,6 +26,9 @@ PARAMETERS: list[dict[str, Any]] = [
     {"granularity": "M3"},
     {"start": "yesterday"},
     {"end": 20240101},
+    {"models": ["rsi_stochastic"]},
+    {"models": "rsi_stochastic"},
+    {"models": ["../rsi"]},
 ]
 
 

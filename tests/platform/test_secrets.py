@@ -35,7 +35,7 @@ def test_a_rotated_secret_has_a_new_value_and_the_message_names_its_readers_and_
 
     assert file.read_text() != before
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert "read by mlflow, airflow, jupyter" in said[0] and file.read_text() not in said[0]
+    assert "read by trader, mlflow, airflow, jupyter" in said[0] and file.read_text() not in said[0]
 
 
 def test_an_unknown_secret_is_answered_with_the_nearest(tmp_path):

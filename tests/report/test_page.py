@@ -284,6 +284,23 @@ def test_the_page_says_whether_a_model_had_seen_the_period(made, model, in_sampl
     assert words in read(render_report(replace(result, model_version=model, in_sample=in_sample), 1, bars)).text()
 
 
+def test_the_page_says_which_version_a_reference_meant_and_on_what_it_was_trained(made):
+    result, bars = made
+    pinned = {
+        "name": "rsi",
+        "version": 3,
+        "digest": "d" * 64,
+        "trained_from": "2015-01-01T00:00:00+00:00",
+        "trained_to": "2019-01-01T00:00:00+00:00",
+        "features": ["percK", "<atr>"],
+    }
+
+    words = read(render_report(replace(result, model_version="rsi/3", models={"rsi@champion": pinned}), 1, bars)).text()
+
+    assert "rsi@champion rsi/3 2015-01-01 to 2019-01-01, end excluded percK, <atr>" in words
+    assert "as pinned for this run" not in read(render_report(result, 1, bars)).text()
+
+
 def test_costs_rule_of_fills_and_source_of_the_bars_stand_at_the_top(made):
     result, bars = made
 

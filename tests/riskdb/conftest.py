@@ -10,6 +10,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from mbats.riskdb.model_records import ModelDecision
 from mbats.riskdb.records import Equity, Fill, Performance, PositionChange, RunResult, RunSpec, Trade
 
 START = datetime(2020, 1, 5, 22, tzinfo=UTC)
@@ -93,6 +94,20 @@ def make_performance(generator: random.Random, bars: int, trades: int) -> Perfor
     )
 
 
+def make_decision(generator: random.Random, seq: int) -> ModelDecision:
+    failed = generator.random() < 0.2
+    return ModelDecision(
+        symbol="EUR_USD",
+        time=START + timedelta(minutes=seq),
+        role="model",
+        model="rsi/3",
+        features=tuple(generator.choice([generator.gauss(0, 1), 1 / 3, 5e-324, -0.0, 1e300]) for _ in range(3)),
+        prediction=None if failed else generator.gauss(0, 1e-3),
+        latency_ms=generator.choice([None, generator.random()]),
+        error='ValueError: "no", such\ttree' if failed else None,
+    )
+
+
 def make_result(seed: int = 1, *, bars: int = 500, fills: int = 60, trades: int = 30, strategy: str = "sma_cross") -> RunResult:
     generator = random.Random(seed)
     walk = np.random.default_rng(seed)
@@ -119,7 +134,7 @@ def make_result(seed: int = 1, *, bars: int = 500, fills: int = 60, trades: int 
         data_as_of=started - timedelta(seconds=1),
         started_at=started,
         finished_at=started + timedelta(seconds=2.5),
-        model_version=generator.choice([None, "rsi@3"]),
+        model_version=generator.choice([None, "rsi/3"]),
         in_sample=generator.choice([None, True, False]),
         warnings=("One, with a comma.", 'Two, "quoted".')[: seed % 3],
         fills=tuple(make_fill(generator, seq) for seq in range(fills)),
@@ -135,6 +150,8 @@ def make_result(seed: int = 1, *, bars: int = 500, fills: int = 60, trades: int 
             *(walk.normal(1e5, 1e3, bars) for _ in range(3)),
         ),
         performance=make_performance(generator, bars, trades),
+        models={"rsi@champion": {"name": "rsi", "version": 3, "features": ["a", "b", "c"]}} if seed % 2 else {},
+        decisions=tuple(make_decision(generator, seq) for seq in range(fills // 2)),
     )
 
 

@@ -127,6 +127,7 @@ def test_what_happened_is_refused_when_it_comes_again_with_other_figures(risk_db
         "RiskEventRecord": {"until": NOW},
         "TransactionRecord": {"body": {"id": "1234", "pl": "1.1"}},
         "ReconciliationRecord": {"findings": ("One cent is missing.",)},
+        "ModelDecisionRecord": {"prediction": 0.0004},
     }
     other = replace(record, **changes[type(record).__name__])
     [named] = changes[type(record).__name__]

@@ -222,6 +222,7 @@ def test_a_process_killed_while_it_records_leaves_no_half_run(settings: Settings
             "fill": 500 * runs,
             "trade": 250 * runs,
             "position": 500 * runs,
+            "model_decision": 250 * runs,
             "equity": 20_000 * runs,
             "equity_curve": 250 * runs,
             "performance": runs,

@@ -24,7 +24,19 @@ from mbats.market import MAJORS
 KINDS = ("native", "docker")
 HERE = Path(__file__).parent
 # What people do comes before what hurts; where secrets may have leaked to is looked at when everything has happened.
-ORDER = ("memory", "login", "work", "simulator", "wrong_passwords", "containers", "changes", "recovery", "trader", "secrets")
+ORDER = (
+    "memory",
+    "login",
+    "work",
+    "models",
+    "simulator",
+    "wrong_passwords",
+    "containers",
+    "changes",
+    "recovery",
+    "trader",
+    "secrets",
+)
 LONGEST_TEST = 1200  # seconds, with the start of the platform or the restart of all of it
 LOG_LINES = 15
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -14,6 +14,8 @@ from mbats.cli.moment import read_moment
 
 if TYPE_CHECKING:
     from mbats.riskdb.records import RunResult
+    from mbats.settings import Settings
+    from mbats.trading.model import ModelSet
 
 
 def _cash(ctx: click.Context, param: click.Parameter, value: str) -> Decimal:
@@ -84,6 +86,7 @@ def backtest(
     from mbats.settings import get_settings
     from mbats.trading.backtest import Costs, backtest, specify
     from mbats.trading.costs import Slippage
+    from mbats.trading.model import references
     from mbats.trading.strategies import load_strategy
 
     settings = get_settings()
@@ -93,6 +96,7 @@ def backtest(
     loaded = load_strategy(strategy, settings.strategies_dir)
     parameters = loaded.parameters(given)
     slippage = Slippage.parse(costs.pop("slippage"))
+    models = open_models(settings, references(parameters))
     with closing(Database(settings, "secmaster", "trading")) as secmaster, closing(Database(settings, "risk", "trading")) as risk:
         chosen = [name.strip() for name in symbols.split(",") if name.strip()] if symbols else stored_symbols(secmaster, length)
         if not chosen:
@@ -111,8 +115,19 @@ def backtest(
             seed=seed,
         )
         with bar_progress(f"{strategy} {length}", quiet=as_json) as progress:
-            run_id, result = backtest(secmaster, risk, loaded, spec, progress=progress)
+            run_id, result = backtest(secmaster, risk, loaded, spec, models=models, progress=progress)
     print_result(run_id, result, as_json=as_json)
+
+
+def open_models(settings: Settings, references: Sequence[str]) -> ModelSet:
+    """The models of these references, from the registry; without any the registry is not asked."""
+    from mbats.trading.model import ModelSet
+
+    if not references:
+        return ModelSet()
+    from mbats.ml.registry import open_models as from_registry  # takes MLflow and its libraries along
+
+    return from_registry(settings, references)
 
 
 @contextmanager
@@ -146,7 +161,12 @@ def print_result(run_id: int, result: RunResult, *, as_json: bool) -> None:
 
     figures = result.performance
     if as_json:
-        spec = {"strategy": result.spec.strategy, "symbols": result.spec.symbols, "granularity": result.spec.granularity}
+        spec: dict[str, Any] = {
+            "strategy": result.spec.strategy,
+            "symbols": result.spec.symbols,
+            "granularity": result.spec.granularity,
+        }
+        spec |= {"model": result.model_version, "in_sample": result.in_sample}
         click.echo(json.dumps({"run": run_id, **spec, **asdict(figures), "warnings": result.warnings}, default=str, indent=2))
         return
     currency = result.spec.account_currency
@@ -166,6 +186,9 @@ def print_result(run_id: int, result: RunResult, *, as_json: bool) -> None:
         ("worst drawdown", f"{figures.max_drawdown:.2%}, longest {figures.max_drawdown_days:,.0f} days"),
     ):
         table.add_row(name, value)
+    if result.model_version:
+        sample = {True: "IN SAMPLE: it had seen this period", False: "had not seen this period", None: "unknown what it had seen"}
+        table.add_row("model", f"{result.model_version}, {sample[result.in_sample]}")
     console = Console()
     console.print(table)
     for warning in result.warnings:

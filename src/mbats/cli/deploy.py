@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option("--warmup", type=click.IntRange(min=0), metavar="BARS", help="Bars of history for indicators. Default: 500.")
 @click.option("--seed", default=1, show_default=True, help="Seed of random numbers that the strategy may draw.")
+@click.option("--shadow", default="", metavar="NAME@ALIAS", help="A model that is asked at each bar and never obeyed.")
 @click.option("--stopped", is_flag=True, help="Store it and do not start it; `mbats start NAME` does.")
 def deploy(
     strategy: str,
@@ -40,9 +41,13 @@ def deploy(
     limits: dict[str, str],
     warmup: int | None,
     seed: int,
+    shadow: str,
     stopped: bool,
 ) -> None:
-    """Let the trader trade STRATEGY (a file in strategies/) as the file is now: a later change of it changes nothing."""
+    """Let the trader trade STRATEGY (a file in strategies/) as the file is now: a later change of it changes nothing.
+
+    A model, as in --param model=rsi_stochastic@champion, is looked up now and at every `mbats start`, and stays so in between.
+    """
     from datetime import UTC, datetime
 
     from mbats.cli.granularity import read_granularity
@@ -52,6 +57,7 @@ def deploy(
     from mbats.live.gate import read_limits
     from mbats.live.hosting.client import TraderClient
     from mbats.live.ids import check_name
+    from mbats.live.models import SHADOW
     from mbats.settings import get_settings
     from mbats.trading.session import code_version
     from mbats.trading.strategies import load_strategy
@@ -81,6 +87,7 @@ def deploy(
         seed=seed,
         warmup_bars=warmup,
         desired=Desired.STOPPED if stopped else Desired.RUNNING,
+        extra={SHADOW: shadow} if shadow else {},
     )
     TraderClient(settings).deploy(deployment)
     money = "REAL MONEY" if place.environment == "live" else f"paper money ({place.environment})"

@@ -70,6 +70,8 @@ def print_deployments(found: list[DeploymentStatus]) -> None:
         )
     Console().print(table)
     for each in found:
+        if each.model:
+            click.echo(f"{each.name}: model {each.model}")
         if each.reason:
             click.echo(f"{each.name}: {each.reason}")
 

@@ -14,11 +14,12 @@ import click
 def reproduce(run: int, as_json: bool) -> None:
     """Repeat run number RUN from its own text, on the bars as they stood then, and compare every fill and trade.
 
+    A run with a model is repeated with the version that it used, whatever is champion today.
     Ends with 0 when all are the same, with 1 when anything differs.
     """
     import json
 
-    from mbats.cli.backtest import bar_progress
+    from mbats.cli.backtest import bar_progress, open_models
     from mbats.database import Database
     from mbats.settings import get_settings
     from mbats.trading.backtest import reproduce
@@ -29,7 +30,14 @@ def reproduce(run: int, as_json: bool) -> None:
         closing(Database(settings, "risk", "trading")) as risk,
         bar_progress(f"run {run}", quiet=as_json) as progress,
     ):
-        again = reproduce(secmaster, risk, run, settings.strategies_dir, progress=progress)
+        again = reproduce(
+            secmaster,
+            risk,
+            run,
+            settings.strategies_dir,
+            open_models=lambda references: open_models(settings, references),
+            progress=progress,
+        )
     same = not again.differences
     if as_json:
         fills = {"recorded": len(again.recorded.fills), "repeated": len(again.repeated.fills)}

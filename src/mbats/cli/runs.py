@@ -67,7 +67,7 @@ def _print_runs(found: list[RunSummary]) -> None:
         table.add_row(
             str(run.run_id),
             # Not a plain string: the name of a file may hold what rich takes for markup.
-            Text(f"{run.strategy}{' (in sample)' if run.in_sample else ''}\n{_some(run.symbols)}"),
+            Text(f"{run.strategy}{_model(run)}\n{_some(run.symbols)}"),
             f"{run.recorded_at:%F %R}\n{run.granularity} from {run.start:%F}\nto {run.end:%F}",
             f"{run.trades:,}",
             f"{run.net_pnl:,.2f} {run.account_currency}\n{run.total_return:.2%}",
@@ -76,6 +76,11 @@ def _print_runs(found: list[RunSummary]) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
     console.print(f"Pictures of one: mbats report {found[0].run_id}    Repeat it: mbats reproduce {found[0].run_id}")
+
+
+def _model(run: RunSummary) -> str:
+    mark = " (in sample)" if run.in_sample else ""
+    return f" with {run.model_version}{mark}" if run.model_version else mark
 
 
 def _some(symbols: tuple[str, ...]) -> str:

@@ -51,4 +51,4 @@ class Deployment:
     warmup_bars: int | None = None
     warmup_from: datetime | None = None
     desired: Desired = Desired.RUNNING
-    extra: dict[str, Any] = field(default_factory=dict)  # for what comes later, such as a model
+    extra: dict[str, Any] = field(default_factory=dict)  # a shadow model, and the models as they were found: see `live.models`

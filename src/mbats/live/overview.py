@@ -13,6 +13,7 @@ from mbats.live.hosting.desk import DeploymentStatus
 from mbats.live.hosting.host import Host, Hosted
 from mbats.live.hosting.metrics import Metrics
 from mbats.live.mirror import Mirror
+from mbats.live.models import in_words
 from mbats.live.venue import Venue
 from mbats.riskdb.live_records import DeploymentRecord
 
@@ -51,7 +52,7 @@ def status_of(deployment: Deployment, hosted: Hosted, venue: Venue | None, last_
         desired=deployment.desired,
         state=hosted.state,
         trading=TradingState(trading),
-        reason=hosted.reason or (str(state.get("why", "")) if hosted.state is State.LIVE else ""),
+        reason=hosted.reason or (_why_idle(state, deployment.name) if hosted.state is State.LIVE else ""),
         positions=positions_of(venue, deployment.name),
         orders=sum(state.get("open_intents_of", {}).get(deployment.name, {}).values()),
         pnl=None if pnl is None else Decimal(pnl),
@@ -59,7 +60,13 @@ def status_of(deployment: Deployment, hosted: Hosted, venue: Venue | None, last_
         last_bar=last_bar,
         since=hosted.since,
         restarts=hosted.restarts,
+        model=in_words(deployment),
     )
+
+
+def _why_idle(state: dict[str, Any], name: str) -> str:
+    """Why a deployment that lives does not trade, or holds."""
+    return str(state.get("why") or state.get("models", {}).get(name, ""))
 
 
 def positions_of(venue: Venue | None, name: str) -> dict[str, Decimal]:

@@ -34,10 +34,11 @@ from mbats.live.hosting.metrics import Metrics
 from mbats.live.hosting.notices import Level, Notices
 from mbats.live.journal import Journal
 from mbats.live.mirror import Mirror
+from mbats.live.models import pinned, without_pins
 from mbats.live.overview import account_state, positions_of, record_of, status_of, watch_figures
 from mbats.live.owner import OwnerOptions
 from mbats.live.venue import Venue
-from mbats.live.wire import Broken, Done, FromStrategy, LiveBar, Ready, Submit, Withdraw
+from mbats.live.wire import Broken, Decided, Done, FromStrategy, LiveBar, Ready, Submit, Withdraw
 from mbats.market import Granularity
 from mbats.riskdb.live_records import HeartbeatRecord
 from mbats.settings import Settings
@@ -84,6 +85,7 @@ class Trader:
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._deployments: dict[str, Deployment] = {}
+        self._stops: dict[str, int] = {}  # how often each was stopped: one that is, while its model is looked up, stays so
         for key in self._journal.keys("deployment:"):
             found: Deployment = _DEPLOYMENT.validate_json(self._journal.load(key) or "")
             self._deployments[found.name] = found
@@ -204,7 +206,8 @@ class Trader:
     # --- Desk: what people say --------------------------------------------------------------------------------------------
 
     def deploy(self, deployment: Deployment) -> None:
-        """Store a deployment and start it, if it is to run."""
+        """Store a deployment and start it, if it is to run. Looks its models up first, which may take seconds."""
+        deployment = self._with_models(deployment)
         with self._lock:
             known = self._deployments.get(deployment.name)
             if known is not None and _essence(known) != _essence(deployment):
@@ -215,7 +218,7 @@ class Trader:
                     )
                 self._require_flat(known, deployment)
             elif known is not None:
-                deployment = replace(known, desired=deployment.desired)
+                deployment = replace(known, desired=deployment.desired, extra=deployment.extra)
             self._venue(deployment.account)
             self._keep(deployment)
         if deployment.desired is Desired.RUNNING:
@@ -233,14 +236,27 @@ class Trader:
             )
 
     def start(self, name: str) -> None:
-        """Start a deployment."""
+        """Start a deployment. One that does not run gets the models that its references mean now."""
+        extra = self._with_models(self._known(name)).extra
         with self._lock:
-            self._keep(replace(self._known(name), desired=Desired.RUNNING))
+            self._keep(replace(self._known(name), desired=Desired.RUNNING, extra=extra))
         self.host.start(name)
+
+    def _with_models(self, deployment: Deployment) -> Deployment:
+        """With its models looked up and pinned; one that runs keeps those with which it was started. Raises NoModel."""
+        name, known = deployment.name, self._deployments.get(deployment.name)
+        if known is not None and self.host.hosted(name).state not in (State.STOPPED, State.FAILED):
+            return replace(deployment, extra=known.extra) if _essence(known) == _essence(deployment) else deployment
+        stops = self._stops.get(name, 0)
+        deployment = pinned(deployment, self.settings)
+        if self._stops.get(name, 0) != stops:
+            raise UsageError(f"'{name}' was stopped while its model was looked up. Nothing was started.")
+        return deployment
 
     def stop(self, name: str) -> None:
         """End its process; entries that wait are taken back, positions keep their stops."""
         with self._lock:
+            self._stops[name] = self._stops.get(name, 0) + 1
             deployment = replace(self._known(name), desired=Desired.STOPPED)
             self._keep(deployment)
         self.host.stop(name, "stopped by a person")
@@ -357,6 +373,8 @@ class Trader:
         match message:
             case Submit() | Withdraw():
                 venue.owner.request(session.name, life.key, message)
+            case Decided():
+                venue.owner.decided(session.name, life.key, message)
             case Ready():
                 assert venue.desk is not None
                 venue.desk.subscribe(
@@ -426,7 +444,8 @@ def _word_key(deployment: str | None) -> str:
 
 
 def _essence(deployment: Deployment) -> Deployment:
-    """What makes two descriptions the same deployment: not who wrote them, when, or where its history begins."""
+    """What makes two descriptions the same deployment: not who wrote them, when, where its history begins, or which versions its
+    models mean now."""
     return replace(
         deployment,
         created_at=datetime.min.replace(tzinfo=UTC),
@@ -434,6 +453,7 @@ def _essence(deployment: Deployment) -> Deployment:
         code_version="",
         warmup_from=None,
         desired=Desired.RUNNING,
+        extra=without_pins(deployment.extra),
     )
 
 

@@ -100,6 +100,24 @@ class Broken:
     type: Literal["broken"] = "broken"
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A model was asked about a bar: what it was given, all of it finite, and what it said, or why nothing (`error`).
+
+    `time` is the start of the bar (UTC), `model` is `name/version`. What a `shadow` said is recorded and goes no further.
+    """
+
+    symbol: str
+    time: datetime
+    model: str
+    features: tuple[float, ...]
+    prediction: float | None
+    latency_s: float
+    error: str | None = None
+    role: Literal["model", "shadow"] = "model"
+    type: Literal["decided"] = "decided"
+
+
 # --- From the trader to the strategy's process ------------------------------------------------------------------------------
 
 
@@ -231,7 +249,7 @@ class Quit:
     type: Literal["quit"] = "quit"
 
 
-FromStrategy = Submit | Withdraw | Ready | Done | Broken
+FromStrategy = Submit | Withdraw | Ready | Done | Decided | Broken
 ToStrategy = Begin | History | Adopt | Moment | OrderEvent | Quit
 
 

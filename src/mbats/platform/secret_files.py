@@ -103,7 +103,14 @@ SECRETS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "s3_backup_secret_key",
         ),
         "simulator": ("simulator_token", "postgres_reader_password"),
-        "trader": ("trader_token", "postgres_trading_password", "simulator_token", "oanda_token", "notify_urls"),
+        "trader": (
+            "trader_token",
+            "postgres_trading_password",
+            "simulator_token",
+            "oanda_token",
+            "notify_urls",
+            "mlflow_password",
+        ),
         "mlflow": (
             "postgres_mlflow_password",
             "s3_mlflow_access_key",
@@ -121,6 +128,7 @@ SECRETS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "postgres_backup_password",
             "s3_backup_access_key",
             "s3_backup_secret_key",
+            "notify_urls",
             *_WORK,
         ),
         "superset": ("postgres_superset_password", "postgres_dashboard_password", "superset_password", "superset_secret_key"),

@@ -39,7 +39,8 @@ def trader(settings: Settings) -> Service:
 
 
 def _program(settings: Settings) -> Program:
-    names = [f"mbats_{name}" for name in SECRETS_OF["trader"]]
+    # Models are looked up in a process of its own, which reads the password anew.
+    names = [f"mbats_{name}" for name in SECRETS_OF["trader"] if name != "mlflow_password"]
     secrets = [path for path in (settings.secrets_dir / name for name in names) if path.is_file()]
     secrets += sorted(settings.secrets_dir.glob(ACCOUNT_TOKENS))
     return Program(

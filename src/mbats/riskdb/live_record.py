@@ -21,6 +21,7 @@ from mbats.riskdb.live_records import (
     HeartbeatRecord,
     IntentRecord,
     LiveRecord,
+    ModelDecisionRecord,
     OrderEventRecord,
     PositionRecord,
     ReconciliationRecord,
@@ -62,8 +63,9 @@ HOMES: dict[type[LiveRecord], Home] = {
     HeartbeatRecord: _states(tables.heartbeat),
     TransactionRecord: Home(tables.broker_transaction, ("account_id", "id")),
     ReconciliationRecord: Home(tables.reconciliation, ("account_id", "day", "at")),
+    ModelDecisionRecord: Home(tables.model_decision, ("run_id", "symbol", "time", "role", "model")),
 }
-OF_A_RUN = (FillRecord, PositionRecord, TradeRecord, EquityRecord)
+OF_A_RUN = (FillRecord, PositionRecord, TradeRecord, EquityRecord, ModelDecisionRecord)
 
 
 def write_records(connection: sa.Connection, records: Iterable[LiveRecord]) -> None:
@@ -101,7 +103,7 @@ def _value(column: sa.Column[Any], value: Any) -> Any:
         return json.loads(json.dumps(value, default=str))  # as it will come out again
     if isinstance(column.type, sa.ARRAY):
         return list(value)
-    # Of the floats, only a deployment's equity; its record is exact.
+    # Of the floats, a deployment's equity, whose record is exact, and what a model said.
     return float(value) if isinstance(column.type, sa.Double) else value
 
 

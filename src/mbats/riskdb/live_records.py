@@ -60,7 +60,8 @@ class RunRecord:
     """The row in `run` of a deployment on paper or live. Key: `deployment` and `session`.
 
     Written again it changes `period_end` and `finished_at`, which are None while it goes on, and nothing else. `starting_cash` is
-    what the deployment's own equity begins with. `data_source` is where its bars come from.
+    what the deployment's own equity begins with. `data_source` is where its bars come from. `models` pins each reference of the
+    strategy: the JSON of the model's identity, by the reference.
     """
 
     deployment: str
@@ -85,6 +86,7 @@ class RunRecord:
     model_version: str | None = None
     in_sample: bool | None = None
     warnings: tuple[str, ...] = ()
+    models: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +313,26 @@ class ReconciliationRecord:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelDecisionRecord:
+    """What a model was asked about one bar, and what it said. Key: the run, `symbol`, `time`, `role` and `model`.
+
+    `time` is the start of the bar, `model` is `name/version`. `prediction` is the edge, None where `error` says why there is
+    none. A model in the role `shadow` decides nothing.
+    """
+
+    deployment: str
+    session: str
+    symbol: str
+    time: datetime
+    role: str
+    model: str
+    features: tuple[float, ...]
+    prediction: float | None
+    latency_ms: float
+    error: str | None = None
+
+
 LiveRecord = (
     DeploymentRecord
     | RunRecord
@@ -325,4 +347,5 @@ LiveRecord = (
     | HeartbeatRecord
     | TransactionRecord
     | ReconciliationRecord
+    | ModelDecisionRecord
 )

@@ -15,16 +15,18 @@ from mbats.database import Database
 from mbats.errors import DataError, UnknownRun
 from mbats.riskdb import tables
 from mbats.riskdb.copy import copy_rows, copy_series, read_series
+from mbats.riskdb.model_records import ModelDecision
 from mbats.riskdb.records import Equity, Fill, Performance, PositionChange, RunResult, RunSpec, Trade
 
 Row = TypeVar("Row", Fill, Trade, PositionChange)
 
 EQUITY_COLUMNS = ("balance", "nav", "margin_used")
+DECISION_COLUMNS = tuple(field.name for field in fields(ModelDecision))
 # Names of RunSpec and RunResult that are columns of `run` under the same name.
 _SPEC_COLUMNS = ("strategy", "source", "parameters", "granularity", "account_currency", "starting_cash", "costs", "fills", "seed")
 _RESULT_COLUMNS = (
     *("code_version", "versions", "data_source", "data_fingerprint", "data_as_of"),
-    *("started_at", "finished_at", "model_version", "in_sample"),
+    *("started_at", "finished_at", "model_version", "in_sample", "models"),
 )
 
 
@@ -49,6 +51,7 @@ class RunSummary:
     sharpe: float | None
     max_drawdown: float
     in_sample: bool | None
+    model_version: str | None
 
 
 def record_run(db: Database, result: RunResult) -> int:
@@ -68,6 +71,7 @@ def _insert_run(connection: sa.Connection, result: RunResult) -> int:
     _copy_positions(connection, run_id, result.positions)
     columns = [getattr(result.equity, name) for name in EQUITY_COLUMNS]
     copy_series(connection, tables.equity, run_id, EQUITY_COLUMNS, result.equity.time, columns)
+    _copy_decisions(connection, run_id, result.decisions)
     connection.execute(sa.insert(tables.performance).values(run_id=run_id, **_figures(result.performance)))
     return run_id
 
@@ -102,6 +106,24 @@ def _copy_positions(connection: sa.Connection, run_id: int, changes: Sequence[Po
     copy_rows(connection, tables.position, ["run_id", "seq", "time", "symbol", "units", "price"], rows)
 
 
+def _copy_decisions(connection: sa.Connection, run_id: int, decisions: Sequence[ModelDecision]) -> None:
+    rows = ((run_id, *_decision_values(decision)) for decision in decisions)
+    copy_rows(connection, tables.model_decision, ["run_id", *DECISION_COLUMNS], rows)
+
+
+def _decision_values(decision: ModelDecision) -> tuple[Any, ...]:
+    features = ",".join(repr(float(value)) for value in decision.features)
+    values = {name: getattr(decision, name) for name in DECISION_COLUMNS} | {"features": f"{{{features}}}"}
+    return tuple(values.values())
+
+
+def _decisions(connection: sa.Connection, run_id: int) -> tuple[ModelDecision, ...]:
+    column = tables.model_decision.c
+    query = sa.select(*(column[name] for name in DECISION_COLUMNS)).where(column.run_id == run_id)
+    rows = connection.execute(query.order_by(column.time, column.symbol, column.role, column.model)).mappings()
+    return tuple(ModelDecision(**{**row, "features": tuple(row["features"])}) for row in rows)
+
+
 def _figures(performance: Performance) -> dict[str, Any]:
     # Figures that numpy computed come as its own scalars, which psycopg2 does not write.
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in asdict(performance).items()}
@@ -129,6 +151,7 @@ def load_run(db: Database, run_id: int) -> RunResult:
             trades=_records(connection, tables.trade, run_id, Trade),
             positions=_records(connection, tables.position, run_id, PositionChange),
             equity=_equity(connection, run_id),
+            decisions=_decisions(connection, run_id),
             performance=Performance(**{field.name: getattr(figures, field.name) for field in fields(Performance)}),
         )
 
@@ -156,6 +179,7 @@ def list_runs(db: Database, *, limit: int, strategy: str | None = None) -> list[
     columns = (
         *(run.id.label("run_id"), run.recorded_at, run.mode, run.strategy, run.symbols, run.granularity),
         *(run.period_start.label("start"), run.period_end.label("end"), run.parameters, run.in_sample),
+        run.model_version,
         *(run.data_source, run.account_currency),
         *(figures.trades, figures.net_pnl, figures.total_return, figures.sharpe, figures.max_drawdown),
     )

@@ -7,12 +7,13 @@ it happened, since a bar does not say when inside it a price came.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from mbats.market import Floats, Times
+from mbats.riskdb.model_records import ModelDecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +146,10 @@ class Performance:
 class RunResult:
     """A finished run, ready to be recorded.
 
-    `data_source` names the vendor whose bars were traded, as the securities master calls it. `in_sample` says whether
-    a model had seen the period; None without one.
+    `data_source` names the vendor whose bars were traded, as the securities master calls it. `model_version` names the models
+    that were used, `name/version`; `in_sample` says whether one had seen the period, None without one. `models` holds the
+    identity of each as JSON, by the reference that the strategy wrote; `decisions` is what they said at the bars at
+    which the strategy sent an order, by time, symbol, role and model.
     """
 
     spec: RunSpec
@@ -165,3 +168,5 @@ class RunResult:
     positions: tuple[PositionChange, ...]
     equity: Equity
     performance: Performance
+    models: dict[str, Any] = field(default_factory=dict)
+    decisions: tuple[ModelDecision, ...] = ()

@@ -53,6 +53,7 @@ run = sa.Table(
     sa.Column("in_sample", sa.Boolean),
     _column("warnings", ARRAY(sa.Text)),
     *(sa.Column(name, sa.Text) for name in ("deployment", "session", "account_id")),
+    sa.Column("models", JSONB, nullable=False, server_default="{}"),
     sa.UniqueConstraint("id", "starting_cash"),
     sa.UniqueConstraint("deployment", "session"),
     sa.Index("run_newest", sa.text("recorded_at DESC")),
@@ -285,4 +286,48 @@ reconciliation = sa.Table(
     *(_column(name, sa.Numeric) for name in ("book_balance", "broker_balance")),
     _column("findings", ARRAY(sa.Text)),
     _column("detail", JSONB),
+)
+
+# --- Models -----------------------------------------------------------------------------------------------------------------
+
+model_decision = sa.Table(
+    "model_decision",
+    metadata,
+    _run_id(),
+    _key("symbol", sa.Text),
+    _key("time", TIMESTAMP),
+    _key("role", sa.Text),
+    _key("model", sa.Text),
+    _column("features", ARRAY(DOUBLE_PRECISION)),
+    sa.Column("prediction", DOUBLE_PRECISION),
+    sa.Column("latency_ms", DOUBLE_PRECISION),
+    sa.Column("error", sa.Text),
+    sa.Index("model_decision_newest", sa.text("time DESC")),
+)
+
+model_promotion = sa.Table(
+    "model_promotion",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _column("name", sa.Text),
+    _column("version", sa.Integer),
+    sa.Column("previous_version", sa.Integer),
+    sa.Column("at", TIMESTAMP, nullable=False, server_default=sa.func.clock_timestamp()),
+    *(_column(name, sa.Text) for name in ("by", "why", "action")),
+    _column("overridden", sa.Boolean),
+    _column("checks", JSONB),
+    sa.Index("model_promotion_of_model", "name", sa.text("id DESC")),
+)
+
+model_drift = sa.Table(
+    "model_drift",
+    metadata,
+    _key("name", sa.Text),
+    _key("version", sa.Integer),
+    _key("at", TIMESTAMP),
+    _key("what", sa.Text),
+    _column("psi", DOUBLE_PRECISION),
+    _column("rows", sa.BigInteger),
+    *(_column(name, TIMESTAMP) for name in ("since", "until")),
+    _column("level", sa.Text),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 
 from mbats.database import Database
-from mbats.errors import NoBars
+from mbats.errors import ConfigError, NoBars
 from mbats.market import Bars, Granularity, Instrument, bar_ends, to_datetime, to_us
 from mbats.riskdb.record import load_run, record_run
-from mbats.riskdb.records import Fill, RunResult, RunSpec, Trade
+from mbats.riskdb.records import RunResult, RunSpec
 from mbats.secmaster.bars import load_bars, server_time
 from mbats.secmaster.series import stored_series
 from mbats.secmaster.symbols import load_instruments
 from mbats.trading.costs import Slippage
+from mbats.trading.model import ModelInfo, ModelSet
 from mbats.trading.session import Progress, RunData, instruments_of, run_backtest
 from mbats.trading.strategies import LoadedStrategy, strategy_from_source
+
+OpenModels = Callable[[Sequence[str]], ModelSet]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +122,16 @@ def _links(instruments: dict[str, Instrument], currency: str, known: dict[str, I
 
 
 def backtest(
-    secmaster: Database, risk: Database, strategy: LoadedStrategy, spec: RunSpec, *, progress: Progress | None = None
+    secmaster: Database,
+    risk: Database,
+    strategy: LoadedStrategy,
+    spec: RunSpec,
+    *,
+    models: ModelSet | None = None,
+    progress: Progress | None = None,
 ) -> tuple[int, RunResult]:
     """Run and record; returns the run's number. A run that is killed before its end leaves nothing behind."""
-    result = run_backtest(spec, strategy, read_data(secmaster, spec), progress=progress)
+    result = run_backtest(spec, strategy, read_data(secmaster, spec), models=models, progress=progress)
     return record_run(risk, result), result
 
 
@@ -137,11 +146,18 @@ class Reproduction:
 
 
 def reproduce(
-    secmaster: Database, risk: Database, run_id: int, strategies_dir: Path, *, progress: Progress | None = None
+    secmaster: Database,
+    risk: Database,
+    run_id: int,
+    strategies_dir: Path,
+    *,
+    open_models: OpenModels | None = None,
+    progress: Progress | None = None,
 ) -> Reproduction:
-    """Run a recorded run again, from its own text and on the bars as they stood then. Nothing is recorded.
+    """Run a recorded run again: from its own text, on the bars as they stood then, with the versions of models that it used.
 
-    Raises UnknownRun, or NoBars when the bars are gone.
+    `open_models` opens models by `name/version`; it is asked only when the run used any. Nothing is recorded. Raises UnknownRun,
+    ConfigError when a model is needed and cannot be opened, or NoBars when the bars are gone.
     """
     recorded = load_run(risk, run_id)
     spec = recorded.spec
@@ -149,8 +165,23 @@ def reproduce(
     data = read_data(secmaster, spec, as_of=recorded.data_as_of)
     if not any(len(found) for found in data.bars.values()):
         raise NoBars(f"Run {run_id} cannot be repeated: the bars it read are no longer in the securities master.")
-    repeated = run_backtest(spec, strategy, data, progress=progress)
+    models = _pinned_models(run_id, recorded, open_models)
+    repeated = run_backtest(spec, strategy, data, models=models, progress=progress)
     return Reproduction(run_id, recorded, repeated, tuple(_differences(recorded, repeated)))
+
+
+def _pinned_models(run_id: int, recorded: RunResult, open_models: OpenModels | None) -> ModelSet:
+    """The models of a recorded run, each in the version that it was then, whatever an alias means today."""
+    if recorded.model_version is None:
+        return ModelSet()
+    pinned = {reference: ModelInfo.from_json(figures).reference for reference, figures in recorded.models.items()}
+    if open_models is None or not pinned:
+        raise ConfigError(
+            f"Run {run_id} used the model {recorded.model_version}, which cannot be opened here; nothing was repeated. "
+            + ("It was never registered." if open_models else "`mbats reproduce` asks the registry for it.")
+        )
+    opened = open_models(sorted(set(pinned.values())))
+    return ModelSet({reference: opened.models[version] for reference, version in pinned.items()})
 
 
 def _differences(recorded: RunResult, repeated: RunResult) -> Iterable[str]:
@@ -159,15 +190,21 @@ def _differences(recorded: RunResult, repeated: RunResult) -> Iterable[str]:
             f"the bars differ: fingerprint {repeated.data_fingerprint[:12]} now, {recorded.data_fingerprint[:12]} recorded; "
             "rows of the securities master were changed by hand, or a download was under way when the run read them"
         )
+    for reference, before in recorded.models.items():
+        now = repeated.models.get(reference, {})
+        if now.get("digest") != before["digest"]:
+            yield (
+                f"model {before['name']}/{before['version']} has other files: SHA-256 {str(now.get('digest'))[:12]} now, "
+                f"{before['digest'][:12]} recorded"
+            )
+    yield from _first_difference("decision", recorded.decisions, repeated.decisions)
     yield from _first_difference("fill", recorded.fills, repeated.fills)
     yield from _first_difference("trade", recorded.trades, repeated.trades)
     if recorded.performance.ending_nav != repeated.performance.ending_nav:
         yield f"ending NAV is {repeated.performance.ending_nav}, recorded {recorded.performance.ending_nav}"
 
 
-def _first_difference(
-    kind: str, old: tuple[Fill, ...] | tuple[Trade, ...], new: tuple[Fill, ...] | tuple[Trade, ...]
-) -> Iterable[str]:
+def _first_difference(kind: str, old: Sequence[Any], new: Sequence[Any]) -> Iterable[str]:
     for number, (before, now) in enumerate(zip_longest(old, new), start=1):
         if before != now:
             yield f"{kind} {number} is {now or 'absent'}, recorded {before or 'absent'} ({len(new)} {kind}s, recorded {len(old)})"

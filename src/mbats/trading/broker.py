@@ -14,7 +14,7 @@ What differs from the stock broker, and why:
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from typing import Any
 
 from backtrader import Order
@@ -29,12 +29,16 @@ from mbats.trading.orders import STOPS, fit
 
 
 class FxBroker(MarginAccount):
-    """See the module. `refusals` counts what was refused, by OANDA's name for the reason."""
+    """See the module. `refusals` counts what was refused, by OANDA's name for the reason.
+
+    `ordered` holds for each symbol the bars, from 0, at which the strategy sent an order.
+    """
 
     def init(self) -> None:
         super().init()
         self._like_oanda = self.rules.fills == "broker"
         self.refusals: Counter[str] = Counter()
+        self.ordered: defaultdict[str, set[int]] = defaultdict(set)
         self._dealing: BarFeed | None = None
         self._reference: float | None = None
         self._at_close = False
@@ -45,6 +49,7 @@ class FxBroker(MarginAccount):
     # --- orders in ------------------------------------------------------------------------------------------------
 
     def submit(self, order: Any, check: bool = True) -> Any:
+        self.ordered[order.data.p.name].add(order.data.position_in_bars)
         reason = fit(order, order.data.instrument) if self._like_oanda else None
         if reason is None:
             if self._like_oanda and self._only_reduces(order):

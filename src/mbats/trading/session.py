@@ -28,6 +28,8 @@ from mbats.trading.costs import RolloverClock, Slippage, exact
 from mbats.trading.engine import RunCerebro
 from mbats.trading.feeds import BarFeed, conversion_columns, count_moments
 from mbats.trading.ledger import Mark
+from mbats.trading.model import ModelSet
+from mbats.trading.models_used import decisions_at_orders, used_models
 from mbats.trading.strategies import LoadedStrategy, where_raised
 
 Progress = Callable[[int, int], None]
@@ -59,12 +61,58 @@ class RunData:
         return digest.hexdigest()
 
 
-def run_backtest(spec: RunSpec, strategy: LoadedStrategy, data: RunData, *, progress: Progress | None = None) -> RunResult:
+def run_backtest(
+    spec: RunSpec,
+    strategy: LoadedStrategy,
+    data: RunData,
+    *,
+    models: ModelSet | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
     """Run one strategy over the bars and return all that is recorded of it; nothing is stored here.
 
-    Raises NoBars when a symbol has none, StrategyFailed when the strategy's code raises.
+    Raises NoBars when a symbol has none, ConfigError when the strategy asks for a model that is not among `models` or does not
+    fit, ModelFailed when one fails, StrategyFailed when the strategy's code raises.
     """
     started = datetime.now(UTC)
+    run = prepare(spec, strategy, data, models=models, progress=progress)
+    random.seed(spec.seed)
+    np.random.seed(spec.seed % 2**32)
+    run.go(strategy)
+    return _result(spec, data, run, started)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that waits for its start: the engine with its broker and its feeds, in the order of the symbols."""
+
+    cerebro: Any
+    broker: FxBroker
+    feeds: list[BarFeed]
+
+    def go(self, strategy: LoadedStrategy) -> None:
+        """Run to the end. Raises StrategyFailed for what is not an error of ours."""
+        try:
+            self.cerebro.run()
+        except MbatsError:
+            raise
+        except Exception as error:
+            place = where_raised(error, strategy.name)
+            raise StrategyFailed(
+                f"Strategy '{strategy.name}' failed at {place}: {type(error).__name__}: {error}. Nothing was recorded."
+            ) from error
+
+
+def prepare(
+    spec: RunSpec,
+    strategy: LoadedStrategy,
+    data: RunData,
+    *,
+    models: ModelSet | None = None,
+    engine: type[RunCerebro] = RunCerebro,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Put a run together, on `engine`. Raises NoBars when a symbol has none."""
     empty = [symbol for symbol in spec.symbols if not len(data.bars.get(symbol, Bars.empty()))]
     if empty:
         raise NoBars(
@@ -81,16 +129,14 @@ def run_backtest(spec: RunSpec, strategy: LoadedStrategy, data: RunData, *, prog
         clock=RolloverClock(first, last),
         progress=(lambda done: progress(done, total)) if progress else None,
     )
-    cerebro = RunCerebro(stdstats=False, quicknotify=True)
+    cerebro = engine(stdstats=False, quicknotify=True)
+    cerebro.models = models or ModelSet()
     cerebro.setbroker(broker)
     for feed in feeds:
         cerebro.adddata(feed, name=feed.p.name)
         broker.attach(feed)
     cerebro.addstrategy(strategy.cls, **spec.parameters)
-    random.seed(spec.seed)
-    np.random.seed(spec.seed % 2**32)
-    _run(cerebro, strategy)
-    return _result(spec, data, feeds, broker, started)
+    return Prepared(cerebro, broker, feeds)
 
 
 def account_rules(spec: RunSpec) -> AccountRules:
@@ -124,31 +170,21 @@ def _feed(instrument: Instrument, spec: RunSpec, data: RunData) -> BarFeed:
     )
 
 
-def _run(cerebro: Any, strategy: LoadedStrategy) -> None:
-    try:
-        cerebro.run()
-    except MbatsError:
-        raise
-    except Exception as error:
-        place = where_raised(error, strategy.name)
-        raise StrategyFailed(
-            f"Strategy '{strategy.name}' failed at {place}: {type(error).__name__}: {error}. Nothing was recorded."
-        ) from error
-
-
-def _result(spec: RunSpec, data: RunData, feeds: list[BarFeed], broker: FxBroker, started: datetime) -> RunResult:
+def _result(spec: RunSpec, data: RunData, run: Prepared, started: datetime) -> RunResult:
+    broker = run.broker
     equity = Equity(
         time=np.array(broker.times, np.int64).astype("datetime64[us]"),
         balance=np.array(broker.equity["balance"]),
         nav=np.array(broker.equity["nav"]),
         margin_used=np.array(broker.equity["margin_used"]),
     )
-    by_symbol = {feed.p.name: feed for feed in feeds}
+    by_symbol = {feed.p.name: feed for feed in run.feeds}
     trips = broker.ledger.round_trips({symbol: _mark(feed) for symbol, feed in by_symbol.items()})
     trades = tuple(
         with_excursions(trip, by_symbol[trip.trade.symbol].bars, by_symbol[trip.trade.symbol].p.conversion_close)
         for trip in trips
     )
+    used = used_models(spec, run.cerebro, run.feeds)
     return RunResult(
         spec=spec,
         code_version=code_version(PROJECT_ROOT),
@@ -158,9 +194,9 @@ def _result(spec: RunSpec, data: RunData, feeds: list[BarFeed], broker: FxBroker
         data_as_of=data.as_of,
         started_at=started,
         finished_at=datetime.now(UTC),
-        model_version=None,
-        in_sample=None,
-        warnings=tuple(_warnings(spec, feeds, broker)),
+        model_version=", ".join(used.names) or None,
+        in_sample=bool(used.had_seen) if used.infos else None,
+        warnings=(*used.warnings(), *_warnings(spec, run.feeds, broker)),
         fills=tuple(broker.ledger.fills),
         trades=trades,
         positions=tuple(broker.ledger.positions),
@@ -172,6 +208,8 @@ def _result(spec: RunSpec, data: RunData, feeds: list[BarFeed], broker: FxBroker
             ending_balance=broker.ledger.balance,
             refused_orders=sum(broker.refusals.values()),
         ),
+        models={reference: info.to_json() for reference, info in used.infos.items()},
+        decisions=decisions_at_orders(run.cerebro, broker.ordered),
     )
 
 

@@ -9,6 +9,7 @@ from live.replay.replay import instruments
 from runs import run
 
 from mbats.market import Bars, Granularity
+from mbats.trading.model import ModelSet
 from mbats.trading.strategies import LoadedStrategy
 
 Fills = list[tuple[Any, str, Decimal, Decimal]]
@@ -27,10 +28,13 @@ def shortest_history(loaded: LoadedStrategy, bars: dict[str, Bars], granularity:
     return found[0] - 1
 
 
-def backtest_fills(loaded: LoadedStrategy, bars: dict[str, Bars], granularity: Granularity, **parameters: Any) -> Fills:
+def backtest_fills(
+    loaded: LoadedStrategy, bars: dict[str, Bars], granularity: Granularity, *, models: ModelSet | None = None, **parameters: Any
+) -> Fills:
     """Time, symbol, units and price of all that a backtest with the simulator's instruments deals."""
     costs = {"financing": True, "margin": True}
-    result = run(loaded, bars, granularity=granularity.value, costs=costs, instruments=instruments(tuple(bars)), **parameters)
+    known = instruments(tuple(bars))
+    result = run(loaded, bars, granularity=granularity.value, costs=costs, instruments=known, models=models, **parameters)
     return [(fill.time, fill.symbol, fill.units, fill.price) for fill in result.fills]
 
 

@@ -100,6 +100,7 @@ class Replay:
         name: str = "alpha",
         warmup: int,
         folder: Path = PROJECT_ROOT / "strategies",
+        extra: dict[str, Any] | None = None,
         **parameters: Any,
     ) -> None:
         loaded = load_strategy(strategy, folder)
@@ -118,6 +119,7 @@ class Replay:
             "test",
             "1",
             warmup_bars=warmup,
+            extra=extra or {},
         )
         self.trader.deploy(deployment)
         self.wait_for(lambda: self.trader.host.hosted(name).state is State.LIVE, 60)

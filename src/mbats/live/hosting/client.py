@@ -17,6 +17,7 @@ from mbats.live.hosting.desk import DeploymentStatus
 from mbats.settings import Settings
 
 TIMEOUT = 30.0  # seconds; a stop waits for a process to end
+MODELS = 150.0  # more seconds for a start, which waits for its models to be looked up
 REFUSED = (400, 404, 409, 415, 422)
 
 _STATUSES = TypeAdapter(list[DeploymentStatus])
@@ -34,10 +35,10 @@ class TraderClient:
         self._settings, self._timeout = settings, timeout
 
     def deploy(self, deployment: Deployment) -> None:
-        self._ask("POST", "/deployments", _DEPLOYMENT.dump_python(deployment, mode="json"))
+        self._ask("POST", "/deployments", _DEPLOYMENT.dump_python(deployment, mode="json"), more=MODELS)
 
     def start(self, name: str) -> None:
-        self._ask("POST", f"/deployments/{name}/start", {})
+        self._ask("POST", f"/deployments/{name}/start", {}, more=MODELS)
 
     def stop(self, name: str) -> None:
         self._ask("POST", f"/deployments/{name}/stop", {})
@@ -54,11 +55,11 @@ class TraderClient:
         """Whether it is well (`healthy`), its `version` and `time`, and what else it tells of itself."""
         return dict(self._ask("GET", "/state"))
 
-    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    def _ask(self, method: str, path: str, body: Any = None, *, more: float = 0.0) -> Any:
         url = self._settings.trader_url
         token = self._settings.required_secret("trader_token").get_secret_value()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=self._timeout)) as connection:
+        with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=self._timeout + more)) as connection:
             try:
                 connection.request(method, path, None if body is None else json.dumps(body), headers)
                 answer = connection.getresponse()

@@ -25,7 +25,7 @@ class DeploymentStatus:
 
     `reason` says why it is not live, or why it does not trade. `positions` are signed units by symbol, `orders` how many of its
     orders stand, `pnl` what its closed trades made, `last_bar` the start of the last bar that it decided on, `restarts` how often
-    its process was started again since the trader runs.
+    its process was started again since the trader runs, `model` with which models it was started.
     """
 
     name: str
@@ -45,6 +45,7 @@ class DeploymentStatus:
     last_bar: datetime | None = None
     since: datetime | None = None
     restarts: int = 0
+    model: str = ""
 
 
 class Desk(Protocol):
@@ -55,7 +56,8 @@ class Desk(Protocol):
     """
 
     def deploy(self, deployment: Deployment) -> None:
-        """Store a new deployment and start it if that is desired. Raises UsageError when another one has its name."""
+        """Store a new deployment and start it if that is desired. Raises UsageError when another one has its name, or its model
+        cannot be had."""
 
     def start(self, name: str) -> None:
         """Start a deployment that is stopped or failed; nothing when it runs."""

@@ -27,6 +27,7 @@ from mbats.live.owner.account import Account, Notify, OwnerOptions
 from mbats.live.owner.audit import Audit
 from mbats.live.owner.calls import Answered, Calls, Fetched
 from mbats.live.owner.continuity import Continuity
+from mbats.live.owner.decisions import Decisions
 from mbats.live.owner.figures import figures
 from mbats.live.owner.gatekeeper import Gatekeeper
 from mbats.live.owner.guard import Guard
@@ -37,6 +38,7 @@ from mbats.live.owner.patience import Patience
 from mbats.live.owner.processes import Bars, Processes, Send
 from mbats.live.wire import (
     Adopt,
+    Decided,
     FromStrategy,
     LiveBar,
     Money,
@@ -229,6 +231,10 @@ class Owner:
         """What a strategy wants; returns at once."""
         self._inbox.put(_Wish(name, session, message))
 
+    def decided(self, name: str, session: str, message: Decided) -> None:
+        """What a model of a strategy said; returns at once."""
+        self._tell(lambda: self._note_decided(name, session, message))
+
     def bars(self, name: str, moment: datetime, bars: Mapping[str, LiveBar]) -> None:
         """Bars have completed: they reach the process when the account is in step, in order; returns at once."""
         self._inbox.put(Bars(name, moment, bars))
@@ -376,6 +382,7 @@ class Owner:
             instruments=instruments,
         )
         self._audit = Audit(self._account)
+        self._decisions = Decisions(self._account)
         self._checks_day = False
         self._orders = Orders(self._account, watch=lambda ticket, part: self._guard.watch(ticket, part), touched=self._touched)
         self._guard = Guard(self._account, self._orders)
@@ -512,6 +519,11 @@ class Owner:
         elif isinstance(wish.message, Withdraw):
             self._orders.withdraw(wish.name, wish.message)
 
+    def _note_decided(self, name: str, session: str, message: Decided) -> None:
+        trading = self._account.deployments.get(name)
+        if trading is not None and trading.session == session:
+            self._decisions.take(name, message)
+
     def _answered(self, answer: Answered) -> None:
         self._calls.in_flight -= 1
         kind, what = answer.key
@@ -642,6 +654,7 @@ class Owner:
         self._patience.write()
         if self._due("points", now, POINTS_EVERY):
             self._processes.write()
+            self._decisions.write()
         if self._due("losses", now, LOSSES_EVERY):
             account.gate.save_losses()
             self._audit.look(self._clock.now())
@@ -677,7 +690,10 @@ class Owner:
     def _show(self) -> None:
         account = self._account
         self._figures.money = {name: account.money(name) for name in account.deployments}
-        self._figures.state = figures(account, self._link, self._orders, self._guard) | {"crashes": self._figures.crashes}
+        self._figures.state = figures(account, self._link, self._orders, self._guard) | {
+            "crashes": self._figures.crashes,
+            "models": self._decisions.troubles(),
+        }
 
     # --- Commands ---------------------------------------------------------------------------------------------------------
 
@@ -733,6 +749,7 @@ class Owner:
         self._orders.abandon()
         self._link.stop()
         self._processes.write()
+        self._decisions.write()
         self._account.gate.save_losses()
         self._calls.close()
 

@@ -20,6 +20,7 @@ from mbats.errors import ConfigError
 from mbats.live.deployment import Deployment
 from mbats.live.gate import Mode, read_limits
 from mbats.live.journal import IntentState
+from mbats.live.models import pins_of
 from mbats.live.owner.account import Account, Trading, form_of
 from mbats.live.owner.audit import Audit
 from mbats.live.owner.link import Link
@@ -149,6 +150,7 @@ class Processes:
 
     def _run_record(self, deployment: Deployment, cash: Decimal) -> RunRecord:
         now = self.account.clock.now()
+        models = pins_of(deployment).models.values()  # those of its first start; what each bar asked stands in its decision
         return RunRecord(
             deployment=deployment.name,
             session=Trading(deployment).run_key,
@@ -164,6 +166,8 @@ class Processes:
             starting_cash=cash,
             seed=deployment.seed,
             code_version=deployment.code_version,
+            models={each.reference: each.info.to_json() for each in models},
+            model_version=", ".join(each.info.reference for each in models) or None,
             versions={"python": platform.python_version()} | {name: version(name) for name in ("backtrader", "numpy", "pandas")},
             data_source=self.vendor,
             started_at=now,

@@ -15,6 +15,7 @@ import numpy as np
 from mbats.errors import DataError, MbatsError
 from mbats.live.process.broker import LiveBroker
 from mbats.live.process.feed import LiveFeed
+from mbats.live.process.model import Shadow
 from mbats.live.wire import Done, Moment, OrderEvent, Quit, Ready
 from mbats.trading.engine import RunCerebro
 
@@ -23,6 +24,7 @@ class LiveCerebro(RunCerebro):
     """Cerebro that reads its feeds to their end, then lives from `receive`: a function that waits for the next message."""
 
     params: Any = (("receive", None), ("send", None))
+    shadow: Shadow | None = None  # asked about the bars that the strategy has decided on
 
     def _runonce(self, runstrats: list[Any]) -> None:
         """Backtrader calls this where every indicator can be computed by columns."""
@@ -48,9 +50,11 @@ class LiveCerebro(RunCerebro):
     def _runnext(self, runstrats: list[Any]) -> None:
         """The same bar by bar, where an indicator cannot be computed by columns or has too few bars for it."""
         (strategy,) = runstrats
+        told, self.models.on_decision = self.models.on_decision, None  # what a model says of history is no decision
         for _ in self._past():
             _compute(strategy)
             strategy.prenext()
+        self.models.on_decision = told
         self._live(strategy)
 
     def _past(self) -> Iterator[float]:
@@ -77,6 +81,7 @@ class LiveCerebro(RunCerebro):
     def _live(self, strategy: Any) -> None:
         broker: LiveBroker = self._broker
         self._deciding = False
+        shadowed = self.shadow.choose(self.predictions) if self.shadow is not None else []
         self.p.send(Ready(sum(len(feed) for feed in self.datas)))
         orders = broker.adopt(strategy, max((feed.time() for feed in self.datas if len(feed)), default=None))
         broker._get_value()
@@ -91,6 +96,9 @@ class LiveCerebro(RunCerebro):
             message = self.p.receive()
             if isinstance(message, Moment):
                 self._moment(strategy, message)
+                for prediction in shadowed:
+                    if self.shadow is not None and prediction.symbol in message.bars:
+                        self.shadow.look(prediction)
             elif isinstance(message, OrderEvent):
                 self._news(strategy, message)
             elif isinstance(message, Quit):

@@ -13,9 +13,11 @@ from pydantic import TypeAdapter
 
 from mbats.errors import DataError
 from mbats.live.deployment import Deployment
+from mbats.live.models import pins_of
 from mbats.live.process.broker import LiveBroker
 from mbats.live.process.engine import LiveCerebro
 from mbats.live.process.feed import LiveFeed
+from mbats.live.process.model import Shadow, open_models
 from mbats.live.process.pipe import Past
 from mbats.live.wire import Adopt, Begin, FromStrategy
 from mbats.market import Granularity, Instrument
@@ -34,7 +36,7 @@ def run_session(receive: Callable[[], Any], send: Callable[[FromStrategy], None]
     deployment = TypeAdapter(Deployment).validate_python(begin.deployment)
     pasts = {past.symbol: past for past in (_expect(Past, receive()) for _ in deployment.symbols)}
     adopted = _expect(Adopt, receive())
-    strategy = load(deployment)
+    strategy, pins = load(deployment), pins_of(deployment)
     feeds = [_feed(deployment, begin, symbol, pasts) for symbol in deployment.symbols]
     broker = LiveBroker(
         rules=AccountRules(cash=adopted.money.balance, currency=begin.currency, financing=False),
@@ -48,6 +50,8 @@ def run_session(receive: Callable[[], Any], send: Callable[[FromStrategy], None]
         cerebro.adddata(feed, name=feed.p.name)
         broker.attach(feed)
     cerebro.addstrategy(strategy.cls, **deployment.parameters)
+    cerebro.models = open_models(pins, send)
+    cerebro.shadow = None if pins.shadow is None else Shadow(pins.shadow, send)
     random.seed(deployment.seed)
     np.random.seed(deployment.seed % 2**32)
     return cerebro.run()[0]
