@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from io import BytesIO
 
 from stack import clients
@@ -104,6 +105,17 @@ def test_the_first_notebook_runs_from_its_first_cell_to_its_last(stack):
 
     assert printed.splitlines()[0][:1].isdigit()
     assert all(f"{symbol}  20" in printed for symbol in MAJORS), printed
+
+
+def test_the_notebook_of_training_registers_a_version(stack):
+    jupyter = Jupyter(stack)
+    notebook = jupyter.ask("GET", "/contents/notebooks/features_and_training.ipynb").json()["content"]
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+    printed = jupyter.run(*cells, timeout=300)
+
+    assert re.search(r"[0-9,]{5,} samples of rsi, percK, percD, atr; \d+ bars ahead", printed), printed
+    assert re.search(r"rsi_stochastic/\d+, out of sample from 20\d\d-\d\d-\d\d to 20", printed), printed
 
 
 def test_the_notebooks_and_strategies_of_the_project_are_there_to_be_opened(stack):

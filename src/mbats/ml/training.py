@@ -78,12 +78,16 @@ class Trained:
     address: str
 
 
+def _silent(what: str, done: int, total: int) -> None:
+    """For who wants to hear nothing."""
+
+
 def train(settings: Settings, spec: TrainingSpec, *, told: Told | None = None) -> Trained:
     """Train and register a version, and let `challenger` mean it.
 
     Raises UsageError, ConfigError or DataError that says what does not fit, PlatformError when a service is away.
     """
-    say = told or (lambda what, done, total: None)
+    say = told or _silent
     require_server(settings)  # before hours of work, and not after
     material = gather(settings, spec, say)
     samples = make_samples(material, say)
@@ -119,7 +123,7 @@ def train(settings: Settings, spec: TrainingSpec, *, told: Told | None = None) -
         return Trained(info, evaluation, folds.scores, chosen, len(samples), material.trials, run.address)
 
 
-def gather(settings: Settings, spec: TrainingSpec, say: Told) -> Material:
+def gather(settings: Settings, spec: TrainingSpec, say: Told = _silent) -> Material:
     """The strategy, the recipe and the bars. Raises as `train`."""
     name = spec.name or spec.strategy
     if not NAME.fullmatch(name):
@@ -154,7 +158,7 @@ def gather(settings: Settings, spec: TrainingSpec, say: Told) -> Material:
     return Material(name, strategy, recipe, trials if recipe.tune else 0, run_spec, data)
 
 
-def make_samples(material: Material, say: Told) -> Samples:
+def make_samples(material: Material, say: Told = _silent) -> Samples:
     """Features and labels of all symbols, joined. Raises UsageError for a strategy without any, DataError for too few bars."""
     say("features", 0, 1)
     features = collect_features(material.strategy, material.run_spec, material.data)
