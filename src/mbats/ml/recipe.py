@@ -49,6 +49,7 @@ class SplitSpec(_Part):
 
     An expanding fold trains on all that was known before it, a rolling one on the last `train_bars`. `embargo` bars before each
     test are left out of its training. `min_train` bars lie before the first test; when it is left out, two fifths of all.
+    With fewer than `min_samples` rows, of all symbols together, `mbats train` refuses: nothing could be told from chance.
     """
 
     kind: Literal["expanding", "rolling"] = "expanding"
@@ -56,6 +57,7 @@ class SplitSpec(_Part):
     train_bars: int | None = Field(default=None, ge=1)
     embargo: int = Field(default=0, ge=0)
     min_train: int | None = Field(default=None, ge=1)
+    min_samples: int = Field(default=500, ge=1)
 
     @model_validator(mode="after")
     def _rolling_has_a_window(self) -> Self:

@@ -15,7 +15,7 @@ import pytest
 from sampled import store_sample_bars
 
 from mbats.database import Database
-from mbats.errors import ConfigError, DataError, PlatformError, UsageError
+from mbats.errors import ConfigError, DataError, NoBars, PlatformError, UsageError
 from mbats.market import Granularity, trading_days
 from mbats.ml import registry
 from mbats.ml.evaluation import DAILY, Daily, Evaluation
@@ -260,6 +260,24 @@ def test_too_few_bars_are_refused_before_anything_is_logged(ml_settings: Setting
         train(ml_settings, spec)
 
     assert "too_short" not in registry.names(ml_settings)
+
+
+def test_fewer_samples_than_the_recipe_asks_for_are_refused(stocked: Settings, tmp_path: Path, small_recipe: Path):
+    recipe = tmp_path / "demanding.toml"
+    recipe.write_text(small_recipe.read_text().replace("[splits]", "[splits]\nmin_samples = 1_000_000"))
+    spec = TrainingSpec(strategy="rsi_stochastic", granularity=Granularity.H1, recipe=str(recipe), name="too_few")
+
+    with pytest.raises(DataError, match=r"samples of .* are too few: recipe 'demanding' asks for at least 1,000,000"):
+        train(stocked, spec)
+
+    assert "too_few" not in registry.names(stocked)
+
+
+def test_symbols_without_bars_of_the_granularity_are_named_and_nothing_is_trained(stocked: Settings):
+    spec = TrainingSpec(strategy="rsi_stochastic", granularity=Granularity.D, symbols=("EUR_USD",))
+
+    with pytest.raises(NoBars, match=r"No D bars of EUR_USD .*nothing was trained\."):
+        train(stocked, spec)
 
 
 def test_nothing_is_begun_while_mlflow_is_away_or_refuses_the_login(stocked: Settings, free_port: int):
