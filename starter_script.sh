@@ -316,9 +316,9 @@ bootstrap_uv() {
 }
 
 sync_packages() {
-    local groups=(--no-default-groups --group trader --group simulator --group mlflow --group airflow --group jupyter --group native)
+    local groups=(--no-default-groups --group trader --group simulator --group ml --group mlflow --group airflow --group jupyter)
     export UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1
-    sync . "$environment" "${groups[@]}" ${dev:+--group dev}
+    sync . "$environment" "${groups[@]}" --group native ${dev:+--group dev}
     # What these two need excludes what the others need, so each has a lock and an environment of its own.
     if has_service superset; then sync superset "$environment-superset"; fi
     if has_service pgadmin; then sync db/pgadmin "$environment-pgadmin"; fi
