@@ -131,6 +131,21 @@ def pinned(deployment: Deployment, settings: Settings, *, fetch: Fetch | None = 
     return replace(deployment, extra=deployment.extra | {PINS: found, SECONDS: settings.model_seconds})
 
 
+def with_new_shadow(deployment: Deployment, settings: Settings, *, fetch: Fetch | None = None) -> Deployment | None:
+    """The deployment with what its shadow's alias means by now; None when that is what it has. Models that it obeys stay.
+
+    Raises NoModel when the version cannot be had, DataError when what is pinned cannot be read.
+    """
+    reference = deployment.extra.get(SHADOW, "")
+    if "@" not in reference or reference in references(deployment.parameters):
+        return None
+    pin = _look_up(reference, settings, fetch or fetch_in_a_process)
+    if pins_of(deployment).shadow == pin:
+        return None
+    _require_fit(deployment, pin)
+    return replace(deployment, extra=deployment.extra | {PINS: deployment.extra[PINS] | {reference: pin.to_json()}})
+
+
 def _look_up(reference: str, settings: Settings, fetch: Fetch) -> Pin:
     answer = fetch(settings, reference, settings.trader_home / "models")
     url = settings.serving_url if reference.startswith(SERVED) else ""
@@ -190,4 +205,14 @@ def _last_object(text: str) -> dict[str, Any]:
     return {}
 
 
-__all__: Sequence[str] = ["NoModel", "Pin", "Pins", "fetch_in_a_process", "in_words", "pinned", "pins_of", "without_pins"]
+__all__: Sequence[str] = [
+    "NoModel",
+    "Pin",
+    "Pins",
+    "fetch_in_a_process",
+    "in_words",
+    "pinned",
+    "pins_of",
+    "with_new_shadow",
+    "without_pins",
+]

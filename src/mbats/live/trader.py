@@ -34,11 +34,11 @@ from mbats.live.hosting.metrics import Metrics
 from mbats.live.hosting.notices import Level, Notices
 from mbats.live.journal import Journal
 from mbats.live.mirror import Mirror
-from mbats.live.models import pinned, without_pins
+from mbats.live.models import PINS, SHADOW, in_words, pinned, with_new_shadow, without_pins
 from mbats.live.overview import account_state, positions_of, record_of, status_of, watch_figures
 from mbats.live.owner import OwnerOptions
 from mbats.live.venue import Venue
-from mbats.live.wire import Broken, Decided, Done, FromStrategy, LiveBar, Ready, Submit, Withdraw
+from mbats.live.wire import Broken, Decided, Done, FromStrategy, LiveBar, NewShadow, Ready, Submit, Withdraw
 from mbats.market import Granularity
 from mbats.riskdb.live_records import HeartbeatRecord
 from mbats.settings import Settings
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 SWITCH_EVERY = 0.001  # seconds for which a thread may compute while another one waits
 EVERYTHING = "everything"
+SHADOWS_EVERY = 900.0  # seconds; to ask the registry once takes a process of its own some seconds
 _DEPLOYMENT = TypeAdapter(Deployment)
 _COMMAND = TypeAdapter(Command)
 
@@ -116,6 +117,7 @@ class Trader:
         """Go on until it is told to stop."""
         self.mirror.start()
         self.begin_all()
+        threading.Thread(target=self._keep_shadows_new, args=(stopping,), name="shadows", daemon=True).start()
         beat = 0.0
         while not stopping.wait(1.0):
             try:
@@ -252,6 +254,33 @@ class Trader:
         if self._stops.get(name, 0) != stops:
             raise UsageError(f"'{name}' was stopped while its model was looked up. Nothing was started.")
         return deployment
+
+    def _keep_shadows_new(self, stopping: threading.Event) -> None:
+        while not stopping.wait(SHADOWS_EVERY):
+            try:
+                self.renew_shadows()
+            except Exception:
+                log.exception("shadows stay as they are")
+                self.metrics_.error("trader")
+
+    def renew_shadows(self) -> None:
+        """Where a shadow's alias means another version by now, that is asked from here on; the strategy trades on untouched."""
+        for name, deployment in list(self._deployments.items()):
+            if not deployment.extra.get(SHADOW) or self.host.hosted(name).state is not State.LIVE:
+                continue
+            try:
+                renewed = with_new_shadow(deployment, self.settings)
+            except MbatsError as error:
+                log.warning("the shadow of '%s' stays as it is: %s", name, error)
+                continue
+            with self._lock:
+                if renewed is None or self._deployments.get(name) is not deployment:
+                    continue  # whoever changed it meanwhile has looked the models up as well
+                self._keep(renewed, by_a_person=False)
+            reference, session = deployment.extra[SHADOW], self.host.session(name)
+            if session is not None:
+                session.send(NewShadow(reference, renewed.extra[PINS][reference]))
+            self.notices.tell(Level.INFO, f"'{name}' has a new shadow: {in_words(renewed)}.")
 
     def stop(self, name: str) -> None:
         """End its process; entries that wait are taken back, positions keep their stops."""

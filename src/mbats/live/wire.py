@@ -242,6 +242,15 @@ class OrderEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class NewShadow:
+    """The shadow's alias means another version now: `pin` is what `models.Pin` keeps of it."""
+
+    reference: str
+    pin: dict[str, Any]
+    type: Literal["new_shadow"] = "new_shadow"
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """End, without taking further decisions."""
 
@@ -250,7 +259,7 @@ class Quit:
 
 
 FromStrategy = Submit | Withdraw | Ready | Done | Decided | Broken
-ToStrategy = Begin | History | Adopt | Moment | OrderEvent | Quit
+ToStrategy = Begin | History | Adopt | Moment | OrderEvent | NewShadow | Quit
 
 
 @cache

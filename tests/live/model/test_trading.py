@@ -243,6 +243,43 @@ def test_a_failing_model_is_told_once_holds_and_is_told_when_it_answers_again(ho
     assert all(each.error is None for each in shadowed)
 
 
+def test_a_new_challenger_is_the_shadow_from_the_next_look_on_and_trading_goes_on_untouched(
+    home: Path, series: dict[str, Bars], live_registry: Registry
+) -> None:
+    settings, name = load_settings(home=home), "watched"
+    own = register(settings, name, FEATURES, RISING, strategy="rsi_stochastic", granularity="M5")
+    first = register(settings, name, FEATURES, FALLING, strategy="rsi_stochastic", granularity="M5")
+    set_alias(settings, name, "challenger", first.version)
+    warmup = shortest_history(LOADED, series, M5, **PARAMETERS)
+    ends = [to_datetime(each) for each in bar_ends(M5, series["EUR_USD"].time)]
+    with replay(home, series, M5, ends[warmup - 1]) as it:
+        model, shadow = f"{name}/{own.version}", f"{name}@challenger"
+        it.deploy("rsi_stochastic", ("EUR_USD",), M5, warmup=warmup, extra={"shadow": shadow}, model=model, **PARAMETERS)
+        played = Played(it, series["EUR_USD"], ends, warmup)
+        session = it.trader.host.session("alpha")
+        played.bars_on(2)
+        it.trader.renew_shadows()
+        assert it.trader.deployments()[0].model == f"{model}, shadow {shadow} = {name}/2"
+
+        second = register(settings, name, FEATURES, RISING, strategy="rsi_stochastic", granularity="M5")
+        set_alias(settings, name, "challenger", second.version)
+        it.trader.renew_shadows()
+        assert it.trader.deployments()[0].model == f"{model}, shadow {shadow} = {name}/3"
+
+        def asked_after_a_bar() -> bool:
+            played.bars_on(1)
+            return any(each.model == f"{name}/3" for each in played.decisions())
+
+        it.wait_for(asked_after_a_bar, 60)
+        assert it.trader.host.session("alpha") is session
+        played.kill()
+        since = to_datetime(series["EUR_USD"].time[played.bars_on(3)[0]])
+        found = played.decisions()
+
+    assert {each.model for each in found if each.role == "model"} == {model}
+    assert [each.model for each in found if each.role == "shadow" and each.time >= since] == [f"{name}/3"] * 3
+
+
 def _entered(decision: ModelDecisionRecord) -> bool:
     rsi, percK, _, _ = decision.features
     side = 1 if rsi < 40 and percK < 40 else -1 if rsi > 60 and percK > 60 else 0

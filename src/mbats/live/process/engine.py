@@ -15,8 +15,8 @@ import numpy as np
 from mbats.errors import DataError, MbatsError
 from mbats.live.process.broker import LiveBroker
 from mbats.live.process.feed import LiveFeed
-from mbats.live.process.model import Shadow
-from mbats.live.wire import Done, Moment, OrderEvent, Quit, Ready
+from mbats.live.process.shadow import Shadowing
+from mbats.live.wire import Done, Moment, NewShadow, OrderEvent, Quit, Ready
 from mbats.trading.engine import RunCerebro
 
 
@@ -24,7 +24,7 @@ class LiveCerebro(RunCerebro):
     """Cerebro that reads its feeds to their end, then lives from `receive`: a function that waits for the next message."""
 
     params: Any = (("receive", None), ("send", None))
-    shadow: Shadow | None = None  # asked about the bars that the strategy has decided on
+    shadowing: Shadowing | None = None  # asked about the bars that the strategy has decided on
 
     def _runonce(self, runstrats: list[Any]) -> None:
         """Backtrader calls this where every indicator can be computed by columns."""
@@ -81,7 +81,8 @@ class LiveCerebro(RunCerebro):
     def _live(self, strategy: Any) -> None:
         broker: LiveBroker = self._broker
         self._deciding = False
-        shadowed = self.shadow.choose(self.predictions) if self.shadow is not None else []
+        if self.shadowing is not None:
+            self.shadowing.begin(self.predictions)
         self.p.send(Ready(sum(len(feed) for feed in self.datas)))
         orders = broker.adopt(strategy, max((feed.time() for feed in self.datas if len(feed)), default=None))
         broker._get_value()
@@ -96,11 +97,13 @@ class LiveCerebro(RunCerebro):
             message = self.p.receive()
             if isinstance(message, Moment):
                 self._moment(strategy, message)
-                for prediction in shadowed:
-                    if self.shadow is not None and prediction.symbol in message.bars:
-                        self.shadow.look(prediction)
+                if self.shadowing is not None:
+                    self.shadowing.look(message.bars)
             elif isinstance(message, OrderEvent):
                 self._news(strategy, message)
+            elif isinstance(message, NewShadow):
+                if self.shadowing is not None:
+                    self.shadowing.renew(message)
             elif isinstance(message, Quit):
                 return
             else:

@@ -1,7 +1,7 @@
 """The models of a live run: loaded from their pinned files, asked bar by bar within a time limit, and every answer told.
 
 A model that raises, or does not answer in time, gives NaN for that bar: the strategy holds, the trader is told why, and the next
-bar asks again. A shadow is asked after the strategy has decided, in a thread of its own, and delays nothing.
+bar asks again.
 """
 
 from __future__ import annotations
@@ -10,22 +10,16 @@ import contextlib
 import math
 import queue
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import datetime
-from typing import Any
 
 import numpy as np
 
 from mbats.errors import ConfigError, MbatsError
 from mbats.live.models import Pin, Pins
-from mbats.live.process.pipe import PeerGone
 from mbats.live.wire import Decided, FromStrategy
-from mbats.market import Floats, Times, to_us
+from mbats.market import Floats, Times
 from mbats.trading.model import Decision, Floats2D, Model, ModelFailed, ModelInfo, ModelSet
-
-BEHIND = 1000  # rows that may wait for a shadow
 
 Send = Callable[[FromStrategy], None]
 
@@ -126,56 +120,4 @@ class Limited:
                 answer.set_exception(ModelFailed(f"{type(error).__name__}: {error}"))
 
 
-class Shadow:
-    """A model that is asked about what another decides on; its words are recorded, and obeyed by nobody."""
-
-    def __init__(self, pin: Pin, send: Send) -> None:
-        self.info, self._model = open_pin(pin)
-        self._send = send
-        self._rows: queue.Queue[tuple[str, datetime, tuple[float, ...]]] = queue.Queue(BEHIND)
-        threading.Thread(target=self._work, name="shadow", daemon=True).start()
-
-    def choose(self, predictions: Iterable[Any]) -> list[Any]:
-        """Of a strategy's predictions those that it can be asked about. Raises ConfigError when there is none."""
-        predictions = list(predictions)
-        fitting = [each for each in predictions if tuple(each.names) == self.info.features]
-        if not fitting:
-            declared = " or ".join(sorted({", ".join(each.names) for each in predictions})) or "none"
-            raise ConfigError(
-                f"The shadow {self.info.reference} was trained on the features {', '.join(self.info.features)}; the strategy "
-                f"declares {declared}. Nothing was run; deploy it without this shadow, or train a new version."
-            )
-        return fitting
-
-    def look(self, prediction: Any) -> None:
-        """Ask about the bar on which a prediction of the strategy stands, if its features are formed; returns at once."""
-        if len(prediction) < prediction._minperiod:
-            return
-        row = tuple(float(source.lines[0][0]) for source in prediction.datas[1:])
-        if not all(map(math.isfinite, row)):
-            return
-        moment = prediction.data.time()
-        try:
-            self._rows.put_nowait((prediction.symbol, moment, row))
-        except queue.Full:
-            behind = f"it is {BEHIND} bars behind, so it was not asked"
-            self._send(Decided(prediction.symbol, moment, self.info.reference, row, None, 0.0, behind, "shadow"))
-
-    def _work(self) -> None:
-        with contextlib.suppress(PeerGone):
-            while True:
-                symbol, moment, row = self._rows.get()
-                began = time.perf_counter()
-                edge, problem = self._ask(symbol, moment, row)
-                took = time.perf_counter() - began
-                self._send(Decided(symbol, moment, self.info.reference, row, edge, took, problem, "shadow"))
-
-    def _ask(self, symbol: str, moment: datetime, row: tuple[float, ...]) -> tuple[float | None, str | None]:
-        try:
-            (edge,) = self._model.predict(symbol, np.array([to_us(moment)]), np.array([row], np.float64))
-        except Exception as error:
-            return None, str(error) if isinstance(error, MbatsError) else f"{type(error).__name__}: {error}"
-        return (float(edge), None) if math.isfinite(edge) else (None, f"the prediction is {edge}")
-
-
-__all__ = ["Limited", "Shadow", "TooLate", "open_models", "open_pin"]
+__all__ = ["Limited", "TooLate", "open_models", "open_pin"]

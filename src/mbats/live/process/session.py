@@ -17,8 +17,9 @@ from mbats.live.models import pins_of
 from mbats.live.process.broker import LiveBroker
 from mbats.live.process.engine import LiveCerebro
 from mbats.live.process.feed import LiveFeed
-from mbats.live.process.model import Shadow, open_models
+from mbats.live.process.model import open_models
 from mbats.live.process.pipe import Past
+from mbats.live.process.shadow import Shadowing
 from mbats.live.wire import Adopt, Begin, FromStrategy
 from mbats.market import Granularity, Instrument
 from mbats.trading.account import AccountRules
@@ -51,7 +52,7 @@ def run_session(receive: Callable[[], Any], send: Callable[[FromStrategy], None]
         broker.attach(feed)
     cerebro.addstrategy(strategy.cls, **deployment.parameters)
     cerebro.models = open_models(pins, send)
-    cerebro.shadow = None if pins.shadow is None else Shadow(pins.shadow, send)
+    cerebro.shadowing = Shadowing(pins.shadow, send)
     random.seed(deployment.seed)
     np.random.seed(deployment.seed % 2**32)
     return cerebro.run()[0]
