@@ -87,7 +87,9 @@ def test_a_model_goes_from_bars_to_the_champion_and_back_and_each_step_is_record
 
     # The market that it was trained on raises no alarm; one of three times the size does.
     calm = json.loads(mbats("drift", NAME, "--json"))
-    assert {row["what"]: row["level"] for row in calm} == {"feature:away": "ok", "feature:range": "ok", "prediction": "ok"}
+    assert {row["what"] for row in calm} == {"feature:away", "feature:range", "prediction"}
+    assert "alarm" not in {row["level"] for row in calm}  # which of 90 days are looked at depends on today
+    assert "model_drift" not in {event[0] for event in recorded_events(risk_db)}
     market(swinging(BARS, seed=1, pull=0.2, size=0.006, start=_first(past)))
     wild = json.loads(mbats("drift", NAME, "--json"))
     assert {row["what"]: row["level"] for row in wild}["feature:range"] == "alarm"
