@@ -15,7 +15,7 @@ FILES = sorted(DAGS.glob("*.py"))
 
 def test_airflow_takes_the_folder_without_an_error_or_a_warning(described):
     assert (described["errors"], described["warnings"]) == ({}, {})
-    assert sorted(described["dags"]) == ["backup", "download_market_data", "retrain_models"]
+    assert sorted(described["dags"]) == ["backup", "download_market_data", "repair_gaps", "retrain_models"]
 
 
 def test_every_dag_runs_from_the_first_start_on_one_run_at_a_time_without_the_past(described):

@@ -33,7 +33,7 @@ def test_airflow_lists_our_dags_and_no_examples(stack, visit):
     for dag in ("download_market_data", "backup"):
         seen.page.get_by_role("link", name=dag, exact=True).first.wait_for()
     seen.look("airflow")
-    assert set(Airflow(stack).dags()) == {"download_market_data", "backup", "retrain_models"}
+    assert set(Airflow(stack).dags()) == {"backup", "download_market_data", "repair_gaps", "retrain_models"}
 
 
 def test_superset_shows_the_runs_of_the_first_run_and_paints_their_curves(stack, visit):

@@ -74,6 +74,16 @@ def asked_from(db: Database, *, source: str, symbol: str, granularity: Granulari
         return bool(connection.scalar(sa.select(asked)))
 
 
+def asked_for(
+    db: Database, *, source: str, symbol: str, granularity: Granularity, start: datetime, end: datetime, since: datetime
+) -> bool:
+    """Whether a download that went well, and was begun at `since` or later, has asked the source for all of [start, end)."""
+    whole = (ingest_run.c.period_start <= start, ingest_run.c.period_end >= end, ingest_run.c.started_at >= since)
+    asked = sa.exists().where(*_of(source, symbol, granularity), ingest_run.c.status == "ok", *whole)
+    with db.begin() as connection:
+        return bool(connection.scalar(sa.select(asked)))
+
+
 def _of(source: str, symbol: str, granularity: Granularity) -> list[sa.ColumnElement[bool]]:
     wanted = {"source": source, "symbol": symbol, "granularity": str(granularity)}
     return [ingest_run.c[name] == value for name, value in wanted.items()]
