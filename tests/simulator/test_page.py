@@ -60,14 +60,9 @@ def test_the_page_shows_accounts_prices_orders_trades_and_faults(fresh, visit):
         "10000",
     ):
         assert shown in text
-    assert [table.inner_text() for table in visit.page.query_selector_all("h2")] == [
-        "Accounts 1",
-        "Prices 3",
-        "Pending orders 3",
-        "Open trades 2",
-        "Active faults 2",
-        "Last requests 5",
-    ]
+    *tables, requested = [table.inner_text() for table in visit.page.query_selector_all("h2")]
+    assert tables == ["Accounts 1", "Prices 3", "Pending orders 3", "Open trades 2", "Active faults 2"]
+    assert requested in ("Last requests 5", "Last requests 6")  # one of the test before may have ended meanwhile
     assert (visit.complaints, visit.left_for) == ([], [])
 
 
