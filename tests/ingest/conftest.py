@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fakes import TOKEN, FakeOanda
+from free_ports import free_ports
 from pydantic import SecretStr
 from stores import wait_until_well
 
@@ -58,10 +59,12 @@ def mbats(secmaster_db: Database, settings: Settings, oanda: FakeOanda) -> Comma
 
 
 @pytest.fixture
-def simulated(secmaster_db: Database, settings: Settings, free_port: int) -> Iterator[Command]:
-    """The command line with a real simulator process."""
-    command = Command(settings, {"MBATS_SIMULATOR_PORT": str(free_port)})
+def simulated(secmaster_db: Database, settings: Settings) -> Iterator[Command]:
+    """The command line with a real simulator process, beside one that runs on the usual ports."""
+    names = ("simulator_port", "simulator_stream_port", "simulator_admin_port")
+    ports = dict(zip(names, free_ports(), strict=False))
+    command = Command(settings, {f"MBATS_{name.upper()}": str(port) for name, port in ports.items()})
     with command.start("simulator") as process:
-        wait_until_well(settings.model_copy(update={"simulator_port": free_port}), "simulator")
+        wait_until_well(settings.model_copy(update=ports), "simulator")
         yield command
         process.terminate()
