@@ -139,12 +139,22 @@ class Trader:
         self.simulator.price(bid, ask, instrument)
         self.simulator.step(1)
 
+    def show(self, bid: str, ask: str, instrument: str = "EUR_USD") -> None:
+        """A price comes, and the owner has it: its time tells it from one with the same figures before."""
+        now = datetime.fromisoformat(self.exchange_time()[:26] + "+00:00")
+        self.price(bid, ask, instrument)
+        self.wait_for(lambda: (quote := self.owner.quotes.quote(instrument)) is not None and quote.time >= now)
+
     def minute(self) -> None:
         """A minute passes, so that the next decision is on another bar."""
         self.simulator.step(60)
-        self.price("1.08500", "1.08512")
-        wanted = self.simulator.admin("GET", "/clock")["time"][:19]
+        self.show("1.08500", "1.08512")
+        wanted = self.exchange_time()[:19]
         self.wait_for(lambda: self.owner._clock.now().isoformat()[:19] >= wanted)
+
+    def exchange_time(self) -> str:
+        found: str = self.simulator.admin("GET", "/clock")["time"]
+        return found
 
     def command(self, kind: CommandKind, deployment: str | None = None) -> dict[str, Any]:
         now = self.owner._clock.now()

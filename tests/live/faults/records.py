@@ -19,12 +19,6 @@ def risk_events(trader: Trader, kind: str | None = None) -> list[RiskEventRecord
     return [each for each in found if kind in (None, each.kind)]
 
 
-def show(trader: Trader, bid: str, ask: str, symbol: str = "EUR_USD") -> None:
-    """A price comes, and the owner has it."""
-    trader.price(bid, ask, symbol)
-    trader.wait_for(lambda: (quote := trader.owner.quotes.quote(symbol)) is not None and str(quote.bid) == bid)
-
-
 def until(trader: Trader, moment: str) -> None:
     """It becomes this time (UTC, in seconds) at the exchange, and the owner knows."""
     trader.simulator.admin("POST", "/clock/step", {"until": moment})

@@ -156,7 +156,7 @@ def test_positions_that_cannot_be_asked_for_are_unknown_and_not_flat(
     ]
     trader.wait_for(lambda: not trader.owner._account.known, 30)
     trader.simulator.step(120)
-    trader.price("1.08500", "1.08512")
+    trader.show("1.08500", "1.08512")
     assert trader.simulator.hits(away[0]) >= 3
     assert positions(trader) == {"alpha EUR_USD": "1000"}
     assert not [each for each in trader.heard if isinstance(each, OrderEvent) and each.position == 0]

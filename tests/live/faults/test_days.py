@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from live.faults.records import records, risk_events, show, until
+from live.faults.records import records, risk_events, until
 from live.trading import Trader
 
 from mbats.database import Database, admin_connection, database_name
@@ -54,7 +54,7 @@ def show_price(trader: Trader, bid: str, ask: str) -> None:
 def next_day(trader: Trader) -> ReconciliationRecord:
     """The record of the day, which comes although nothing but interest happens after 17:00 New York."""
     until(trader, "2024-05-14T21:10:00Z")
-    show(trader, "1.08555", "1.08567")
+    trader.show("1.08555", "1.08567")
     (record,) = trader.wait_for(lambda: records(trader, ReconciliationRecord))
     return record
 

@@ -91,11 +91,10 @@ def test_floats_of_a_strategy_reach_the_broker_with_the_digits_that_it_takes(
     trader: Trader, symbol: str, quote: tuple[str, str], asked: dict[str, float], sent: dict[str, str]
 ) -> None:
     (submit,), _ = wanted(symbol, **asked)
-    trader.price(*quote, symbol)
+    trader.deploy(symbols=(symbol,))
+    trader.show(*quote, symbol)
     if symbol == "USD_JPY":
         trader.know(symbol, float(quote[0]), 0.012)
-    trader.deploy(symbols=(symbol,))
-    trader.wait_for(lambda: trader.owner.quotes.quote(symbol) is not None)
     trader.owner.request("alpha", "s1", replace(submit, bar=trader.bar()))
     trader.wait_for(lambda: "accepted" in trader.words(submit.ref))
     assert [each["type"] for each in trader.transactions() if "REJECT" in each["type"]] == []

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from live.faults.records import risk_events, show, until
+from live.faults.records import risk_events, until
 from live.trading import Trader
 
 from mbats.live.gate import Command, CommandKind
@@ -148,7 +148,7 @@ def test_a_flatten_in_a_halted_market_is_tried_until_fills_confirm_that_nothing_
     assert sorted(each["type"] for each in trader.pending()) == ["STOP_LOSS", "TAKE_PROFIT"]
     trader.simulator.admin("POST", "/resume", {})
     trader.simulator.step(1)
-    show(trader, "1.08501", "1.08513")
+    trader.show("1.08501", "1.08513")
     trader.wait_for(lambda: flat(trader))
     assert (trader.trades(), trader.pending()) == ([], [])
     assert sum(Decimal(each["units"]) for each in trader.transactions() if each["type"] == "ORDER_FILL") == 0
@@ -165,7 +165,7 @@ def test_a_flatten_at_the_weekend_is_done_when_fx_opens(trader: Trader) -> None:
     time.sleep(1.5)
     assert not flat(trader)
     until(trader, "2024-05-19T21:05:00Z")
-    show(trader, "1.08501", "1.08513")
+    trader.show("1.08501", "1.08513")
     trader.wait_for(lambda: flat(trader), 20)
     assert trader.trades() == []
 
@@ -279,7 +279,7 @@ def test_an_entry_that_the_trader_watches_for_does_nothing_for_a_strategy_that_i
     trader.owner.watch(frozenset({"EUR_USD"}))
     trader.wait_for(lambda: trader.owner._link.prices_up)
 
-    show(trader, "1.08700", "1.08712")
+    trader.show("1.08700", "1.08712")
     time.sleep(0.3)
 
     assert trader.owner.state()["crashes"] == trader.owner._figures.crashes == 0
@@ -293,7 +293,7 @@ def test_a_deployment_is_not_resumed_by_anything_but_a_person(trader: Trader) ->
     say(trader, CommandKind.FLATTEN)
     trader.wait_for(lambda: flat(trader))
     until(trader, "2024-05-16T10:00:00Z")
-    show(trader, "1.08501", "1.08513")
+    trader.show("1.08501", "1.08513")
     assert trader.ended(trader.submit(1000), Status.REJECTED).reason == "halted"
 
     say(trader, CommandKind.RESUME)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from live.faults.records import risk_events, show, until
+from live.faults.records import risk_events, until
 from live.trading import FAST, Trader
 
 from mbats.live.gate import CommandKind
@@ -22,10 +22,10 @@ def patient(start_trader: Callable[..., Trader]) -> Trader:
 
 def lose(trader: Trader, units: int = 50_000) -> None:
     """A round trip that loses a cent on each unit."""
-    show(trader, "1.08500", "1.08512")
+    trader.show("1.08500", "1.08512")
     trader.ended(trader.submit(units), Status.COMPLETED)
-    show(trader, "1.08000", "1.08012")
-    show(trader, "1.07600", "1.07612")
+    trader.show("1.08000", "1.08012")
+    trader.show("1.07600", "1.07612")
     trader.settle()
     trader.ended(trader.submit(-units), Status.COMPLETED)
 
@@ -45,10 +45,10 @@ def test_a_days_loss_locks_until_the_next_trading_day_of_new_york_begins(
 ) -> None:
     patient.deploy(max_daily_loss="0.004")
     until(patient, begins)
-    show(patient, "1.08500", "1.08512")
+    patient.show("1.08500", "1.08512")
     patient.ended(patient.submit(50_000), Status.COMPLETED)
 
-    show(patient, "1.07600", "1.07612")  # 456 of 100,000 are lost, though nothing is closed
+    patient.show("1.07600", "1.07612")  # 456 of 100,000 are lost, though nothing is closed
     (latch,) = patient.wait_for(lambda: risk_events(patient, "latch"))
     assert (latch.code, latch.deployment) == ("daily_loss", "alpha")
     assert latch.until == datetime.fromisoformat(unlocks)
@@ -57,11 +57,11 @@ def test_a_days_loss_locks_until_the_next_trading_day_of_new_york_begins(
     patient.ended(patient.submit(-50_000), Status.COMPLETED)
 
     until(patient, evening)
-    show(patient, "1.07600", "1.07612")
+    patient.show("1.07600", "1.07612")
     assert patient.ended(patient.submit(1000), Status.REJECTED).reason == "daily_loss"
     assert len(patient.orders_sent()) == 1
     until(patient, after)
-    show(patient, "1.07601", "1.07613")
+    patient.show("1.07601", "1.07613")
     patient.ended(patient.submit(1000), Status.COMPLETED)
 
 
@@ -79,11 +79,11 @@ def test_a_fall_from_the_peak_locks_until_a_person_resumes(patient: Trader, live
         session = "s2"
         patient.deploy(session=session, **limits)
 
-    show(patient, "1.07600", "1.07612")
+    patient.show("1.07600", "1.07612")
     (latch,) = patient.wait_for(lambda: risk_events(patient, "latch"))
     assert (latch.code, latch.until) == ("drawdown", None)
     until(patient, "2024-05-20T10:00:00Z")
-    show(patient, "1.07600", "1.07612")
+    patient.show("1.07600", "1.07612")
     assert patient.ended(patient.submit(1000, session=session), Status.REJECTED).reason == "drawdown"
 
     patient.command(CommandKind.RESUME, "alpha")
@@ -102,10 +102,10 @@ def test_trades_that_lose_one_after_the_other_lock_for_the_cooldown(patient: Tra
     (latch,) = patient.wait_for(lambda: risk_events(patient, "latch"))
     assert (latch.code, latch.until) == ("loss_streak", datetime.fromisoformat("2024-05-15T21:00:00Z"))
     until(patient, "2024-05-15T20:55:00Z")
-    show(patient, "1.07600", "1.07612")
+    patient.show("1.07600", "1.07612")
     assert patient.ended(patient.submit(1000), Status.REJECTED).reason == "loss_streak"
     until(patient, "2024-05-15T21:05:00Z")
-    show(patient, "1.07601", "1.07613")
+    patient.show("1.07601", "1.07613")
     patient.ended(patient.submit(1000), Status.COMPLETED)
 
 
@@ -114,9 +114,9 @@ def test_a_winner_ends_the_streak_and_money_that_is_taken_out_is_no_loss(patient
     patient.deploy(max_loss_streak=2, max_daily_loss="0.05", max_drawdown="0.05")
     lose(patient, 1000)
     patient.minute()
-    show(patient, "1.07600", "1.07612")
+    patient.show("1.07600", "1.07612")
     patient.ended(patient.submit(1000), Status.COMPLETED)
-    show(patient, "1.08500", "1.08512")
+    patient.show("1.08500", "1.08512")
     patient.ended(patient.submit(-1000), Status.COMPLETED)
     patient.simulator.deed("transfer", account=patient.owner.id, amount="-20000")
     patient.wait_for(lambda: patient.owner._account.books.balance < 81_000)

@@ -85,11 +85,16 @@ def finer(**digits: Any) -> Callable[[Trader], None]:
 
 
 def wide(trader: Trader) -> None:
-    trader.price("1.08400", "1.08700")
+    trader.show("1.08400", "1.08700")
 
 
 def nothing(trader: Trader) -> None:
     pass
+
+
+def traded_by_another(trader: Trader) -> None:
+    trader.simulator.buy(-300)
+    trader.wait_for(lambda: trader.owner._account.foreign_units("EUR_USD") == -300)
 
 
 def commanded(kind: CommandKind) -> Callable[[Trader], None]:
@@ -149,7 +154,7 @@ CASES = [
     case(nothing, Status.REJECTED, "order_units", units=250_000),
     case(nothing, Status.REJECTED, "malformed", units="0.4"),
     case(nothing, Status.REJECTED, "order_price", form=Form.LIMIT, price=Decimal("0.10800")),
-    case(lambda trader: trader.simulator.buy(-300), Status.REJECTED, "foreign_position"),
+    case(traded_by_another, Status.REJECTED, "foreign_position"),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from live.faults.records import risk_events, show, until
+from live.faults.records import risk_events, until
 from live.trading import Trader
 
 from mbats.live.wire import Form, Status
@@ -33,14 +33,14 @@ def test_a_crazy_tick_is_not_traded_on_and_the_next_sound_one_is(trader: Trader,
         assert trader.simulator.hits(crazy) == 1
         trader.simulator.step(5)  # else what comes next would be older
     else:
-        show(trader, bid, ask)
+        trader.show(bid, ask)
 
     refused = [trader.submit(1000), trader.submit(-1000), trader.submit(1000, form=Form.LIMIT, price=Decimal("1.08000"))]
     assert [trader.ended(each, Status.REJECTED).reason for each in refused] == [reason] * 3
 
     assert trader.orders_sent() == []
     assert {event.code for event in risk_events(trader, "refusal")} == {reason}
-    show(trader, "1.08502", "1.08514")
+    trader.show("1.08502", "1.08514")
     trader.ended(trader.submit(1000), Status.COMPLETED)
 
 
@@ -103,7 +103,7 @@ def test_while_prices_are_frozen_and_heartbeats_go_on_nothing_new_is_opened_but_
     trader.ended(trader.submit(-1000), Status.COMPLETED)
 
     assert trader.trades() == []
-    show(trader, "1.08500", "1.08513")
+    trader.show("1.08500", "1.08513")
     trader.minute()
     trader.ended(trader.submit(1000), Status.COMPLETED)
 
@@ -121,7 +121,7 @@ def test_while_an_instrument_is_halted_nothing_is_sent_for_it_and_others_trade_o
     assert [entry["request"]["order"]["instrument"] for entry in trader.orders_sent()] == ["GBP_USD"]
     trader.simulator.admin("POST", "/resume", {"instrument": "EUR_USD"})
     trader.simulator.step(1)
-    show(trader, "1.08501", "1.08513")
+    trader.show("1.08501", "1.08513")
     trader.minute()
     trader.ended(trader.submit(1000), Status.COMPLETED)
 
@@ -142,7 +142,7 @@ def test_a_decision_that_falls_into_a_break_is_kept_until_fx_is_open_and_sent_on
     closes, opens = BREAKS[which]
     trader.deploy()
     until(trader, closes)
-    show(trader, "1.08502", "1.08514")  # a second after the close, whatever the exchange says of it
+    trader.show("1.08502", "1.08514")  # a second after the close, whatever the exchange says of it
 
     held = trader.submit(1000)
     pending = trader.submit(1000, form=Form.LIMIT, price=Decimal("1.08000"))
@@ -150,13 +150,13 @@ def test_a_decision_that_falls_into_a_break_is_kept_until_fx_is_open_and_sent_on
     trader.wait_for(lambda: trader.owner.state()["waiting_for_market"] == 1)
     before = opens.replace("03:00Z", "02:57Z")
     until(trader, before)
-    show(trader, "1.08503", "1.08515")
+    trader.show("1.08503", "1.08515")
     trader.settle()
     assert (trader.orders_sent(), trader.words(held)) == ([], ["submitted"])
 
     until(trader, opens)  # the exchange trades a minute later
     trader.simulator.step(240)
-    show(trader, "1.08504", "1.08516")
+    trader.show("1.08504", "1.08516")
     trader.ended(held, Status.COMPLETED)
     assert len(trader.orders_sent()) == 1
 
@@ -165,6 +165,6 @@ def test_a_decision_that_falls_into_a_break_is_kept_until_fx_is_open_and_sent_on
 def test_a_minute_before_the_break_orders_still_pass(trader: Trader) -> None:
     trader.deploy()
     until(trader, "2024-05-14T20:57:57Z")
-    show(trader, "1.08502", "1.08514")
+    trader.show("1.08502", "1.08514")
 
     trader.ended(trader.submit(1000), Status.COMPLETED)

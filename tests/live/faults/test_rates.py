@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from live.faults.records import risk_events, show, until
+from live.faults.records import risk_events, until
 from live.trading import FAST, Trader
 
 from mbats.live.gate import Command, CommandKind
@@ -72,18 +72,18 @@ def test_too_many_orders_lock_a_strategy_over_any_time_and_restart_until_a_perso
     assert any("repeated" in title for _, title, _ in patient.said.notices)
 
     until(patient, "2024-05-14T12:00:00Z")
-    show(patient, "1.08501", "1.08513")
+    patient.show("1.08501", "1.08513")
     assert reasons(patient, spam(patient, 1)) == ["repeated_executions"]
     patient.settle()
     patient.stop()
     patient.again()
     patient.deploy(session="s2", **limits)
-    show(patient, "1.08501", "1.08513")
+    patient.show("1.08501", "1.08513")
     assert reasons(patient, spam(patient, 1, first=50, session="s2")) == ["repeated_executions"]
     assert len(patient.orders_sent()) == 4
 
     patient.command(CommandKind.RESUME, "alpha")
-    show(patient, "1.08501", "1.08513")
+    patient.show("1.08501", "1.08513")
     assert reasons(patient, spam(patient, 1, first=60, session="s2")) == [""]
 
 
