@@ -119,7 +119,7 @@ def test_a_run_without_trades_has_no_ratio_of_them():
 
 
 def test_a_symbol_without_bars_is_named_with_what_to_do():
-    with pytest.raises(NoBars, match=r"No D bars of GBP_USD .*nothing was run\. `mbats coverage`"):
+    with pytest.raises(NoBars, match=r"No D bars of GBP_USD .*nothing was done\. `mbats coverage`"):
         run(example("sma_cross"), {"EUR_USD": walk(5), "GBP_USD": Bars.empty()})
 
 

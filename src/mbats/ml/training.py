@@ -6,8 +6,8 @@ Nothing is registered unless all of it went well: the version is made last, with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mbats.database import Database
-from mbats.errors import DataError, NoBars, UsageError
+from mbats.errors import DataError, UsageError
 from mbats.market import Granularity, bar_ends, to_datetime
 from mbats.ml import record
 from mbats.ml.dataset import Samples, pool
@@ -139,20 +139,19 @@ def gather(settings: Settings, spec: TrainingSpec, say: Told = _silent) -> Mater
                 f"No {spec.granularity} bars are stored; nothing was trained. `mbats ingest` downloads them, `mbats coverage` "
                 "shows what there is."
             )
-        with _of_training():
-            run_spec = specify(
-                secmaster,
-                strategy,
-                symbols=symbols,
-                granularity=spec.granularity,
-                start=spec.start,
-                end=spec.end,
-                cash=spec.cash,
-                currency=spec.currency,
-                parameters=parameters,
-                costs=spec.costs,
-                seed=recipe.seed,
-            )
+        run_spec = specify(
+            secmaster,
+            strategy,
+            symbols=symbols,
+            granularity=spec.granularity,
+            start=spec.start,
+            end=spec.end,
+            cash=spec.cash,
+            currency=spec.currency,
+            parameters=parameters,
+            costs=spec.costs,
+            seed=recipe.seed,
+        )
         data = read_data(secmaster, run_spec)
     say("bars", 1, 1)
     trials = recipe.trials if spec.trials is None else spec.trials
@@ -162,8 +161,7 @@ def gather(settings: Settings, spec: TrainingSpec, say: Told = _silent) -> Mater
 def make_samples(material: Material, say: Told = _silent) -> Samples:
     """Features and labels of all symbols, joined. Raises UsageError for a strategy without any, DataError for too few bars."""
     say("features", 0, 1)
-    with _of_training():
-        features = collect_features(material.strategy, material.run_spec, material.data)
+    features = collect_features(material.strategy, material.run_spec, material.data)
     labels = {symbol: label(material.data.bars[symbol], material.recipe.label) for symbol in features}
     samples = pool(features, labels, next(iter(features.values())).names)
     if len(samples) < material.recipe.splits.min_samples:
@@ -174,15 +172,6 @@ def make_samples(material: Material, say: Told = _silent) -> Samples:
         )
     say("features", 1, 1)
     return samples
-
-
-@contextmanager
-def _of_training() -> Iterator[None]:
-    """Let what a run says of bars that are missing speak of the training."""
-    try:
-        yield
-    except NoBars as error:
-        raise NoBars(str(error).replace("nothing was run", "nothing was trained")) from error
 
 
 def _tune(material: Material, samples: Samples, run: record.TrainingRun, say: Told) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _stored_period(secmaster: Database, symbols: Iterable[str], granularity: Gra
     found = [series for name in symbols if (series := stored_series(secmaster, name, granularity)) is not None]
     if not found:
         raise NoBars(
-            f"No {granularity} bars of {', '.join(symbols)} are stored; nothing was run. `mbats coverage` shows what there is, "
+            f"No {granularity} bars of {', '.join(symbols)} are stored; nothing was done. `mbats coverage` shows what there is, "
             "`mbats ingest` downloads more."
         )
     last = np.array([to_us(max(series.last for series in found))])

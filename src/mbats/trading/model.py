@@ -139,7 +139,7 @@ class ModelSet:
         if info is not None and info.features != names:
             raise ConfigError(
                 f"Model {info.reference} was trained on the features {', '.join(info.features)}; the strategy declares "
-                f"{', '.join(names)}. Nothing was run. Train a new version, or name one that fits this strategy."
+                f"{', '.join(names)}. Nothing was done. Train a new version, or name one that fits this strategy."
             )
         return info, model
 

@@ -117,7 +117,7 @@ def prepare(
     if empty:
         raise NoBars(
             f"No {spec.granularity} bars of {', '.join(empty)} from {spec.start:%Y-%m-%d} to {spec.end:%Y-%m-%d}; "
-            "nothing was run. `mbats coverage` shows what is stored, `mbats ingest` downloads more."
+            "nothing was done. `mbats coverage` shows what is stored, `mbats ingest` downloads more."
         )
     instruments = instruments_of(spec)
     feeds = [_feed(instruments[symbol], spec, data) for symbol in spec.symbols]

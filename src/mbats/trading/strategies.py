@@ -67,7 +67,7 @@ def _typed(strategy: str, name: str, text: str, default: Any) -> Any:
     except ValueError:
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
         raise UsageError(
-            f"Parameter '{name}' of {strategy} takes {kind} (default {default!r}), but got '{text}'; nothing was run."
+            f"Parameter '{name}' of {strategy} takes {kind} (default {default!r}), but got '{text}'; nothing was done."
         ) from None
     if default is None and text.lower() in ("none", ""):
         return None

@@ -276,7 +276,7 @@ def test_fewer_samples_than_the_recipe_asks_for_are_refused(stocked: Settings, t
 def test_symbols_without_bars_of_the_granularity_are_named_and_nothing_is_trained(stocked: Settings):
     spec = TrainingSpec(strategy="rsi_stochastic", granularity=Granularity.D, symbols=("EUR_USD",))
 
-    with pytest.raises(NoBars, match=r"No D bars of EUR_USD .*nothing was trained\."):
+    with pytest.raises(NoBars, match=r"No D bars of EUR_USD .*nothing was done\."):
         train(stocked, spec)
 
 
