@@ -16,16 +16,16 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow.sklearn
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from runs import specification
 
-from mbats.market import Bars, Floats, Granularity, Instrument, Times, bar_starts, to_datetime
+from mbats.market import Bars, Floats, Granularity, Times, bar_starts, to_datetime
 from mbats.ml.dataset import pool
 from mbats.ml.features import collect_features
 from mbats.ml.labels import label
@@ -33,9 +33,8 @@ from mbats.ml.predictor import PyfuncModel
 from mbats.ml.recipe import load_recipe
 from mbats.ml.tracking import quietly
 from mbats.ml.walkforward import fit_model
-from mbats.riskdb.records import RunResult, RunSpec
+from mbats.riskdb.records import RunResult
 from mbats.settings import PROJECT_ROOT
-from mbats.simulator.instruments import listing
 from mbats.trading.model import Floats2D, ModelInfo, ModelSet
 from mbats.trading.session import RunData, run_backtest
 from mbats.trading.strategies import LoadedStrategy, load_strategy
@@ -101,30 +100,6 @@ def swinging_minutes(count: int) -> Bars:
     return Bars.from_mid(times, *prices, np.full(count, 50), spread=0.0001)
 
 
-def specification(strategy: LoadedStrategy, bars: Bars, model: str) -> RunSpec:
-    instrument: Instrument = listing()[PAIR]
-    return RunSpec(
-        strategy=strategy.name,
-        source=strategy.source,
-        parameters=strategy.defaults() | {"model": model, "edge": EDGE, "risk": RISK},
-        symbols=(PAIR,),
-        granularity=Granularity.M1.value,
-        start=to_datetime(bars.time[0]),
-        end=to_datetime(bars.time[-1]) + timedelta(minutes=1),
-        account_currency="USD",
-        starting_cash=Decimal(100_000),
-        costs={
-            "spread": "bars",
-            "slippage": "none",
-            "financing": True,
-            "margin": True,
-            "instruments": {PAIR: instrument.to_json()},
-        },
-        fills="broker",
-        seed=1,
-    )
-
-
 def data_of(bars: Bars) -> RunData:
     return RunData({PAIR: bars}, {}, "sample", datetime.now(UTC))
 
@@ -132,7 +107,7 @@ def data_of(bars: Bars) -> RunData:
 def trained(strategy: LoadedStrategy, bars: Bars, recipe_name: str, folder: Path) -> PyfuncModel:
     """The recipe's model of these bars, saved and opened again by MLflow."""
     recipe = load_recipe(recipe_name, PROJECT_ROOT / "mlflow" / "recipes")
-    features = collect_features(strategy, specification(strategy, bars, ""), data_of(bars))
+    features = collect_features(strategy, specification(strategy, {PAIR: bars}, Granularity.M1), data_of(bars))
     samples = pool(features, {PAIR: label(bars, recipe.label)}, features[PAIR].names)
     path = folder / "model"
     ask = "predict_proba" if recipe.kind == "classifier" else "predict"
@@ -150,7 +125,8 @@ def measure(strategy: LoadedStrategy, bars: Bars, model: PyfuncModel, *, singly:
     timed = Timed(model, singly)
     began = time.perf_counter()
     models = ModelSet({REFERENCE: (model.info, timed)})
-    result = run_backtest(specification(strategy, bars, REFERENCE), strategy, data_of(bars), models=models)
+    spec = specification(strategy, {PAIR: bars}, Granularity.M1, model=REFERENCE, edge=EDGE, risk=RISK)
+    result = run_backtest(spec, strategy, data_of(bars), models=models)
     return Measured(result, time.perf_counter() - began, timed.seconds, timed.rows, np.concatenate(timed.said))
 
 

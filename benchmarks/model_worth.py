@@ -14,15 +14,15 @@ import math
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from runs import specification
 
-from mbats.market import Bars, Granularity, to_datetime
+from mbats.market import Bars, Granularity
 from mbats.ml.dataset import pool
 from mbats.ml.evaluation import Evaluation, Figures
 from mbats.ml.features import collect_features
@@ -30,15 +30,13 @@ from mbats.ml.labels import label
 from mbats.ml.out_of_sample import run_out_of_sample
 from mbats.ml.recipe import load_recipe, recipe_names
 from mbats.ml.walkforward import run_folds
-from mbats.riskdb.records import RunSpec
 from mbats.settings import PROJECT_ROOT, Settings
 from mbats.simulator.alignment import OANDA, starts_between
-from mbats.simulator.instruments import listing
 from mbats.simulator.params import market_params
 from mbats.simulator.prices import ASK, BID
 from mbats.simulator.sample import SampleMarket
 from mbats.trading.session import RunData
-from mbats.trading.strategies import LoadedStrategy, load_strategy
+from mbats.trading.strategies import load_strategy
 
 RECIPES = PROJECT_ROOT / "mlflow" / "recipes"
 SIDES = tuple(f"{side}_{price}" for side in ("bid", "ask") for price in "ohlc")
@@ -69,30 +67,6 @@ def read_bars(folder: Path, pair: str, granularity: Granularity, start: datetime
     table = table[(table.ts >= start) & (table.ts < end)]
     times = table.ts.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
     return Bars(times, *(table[side].to_numpy(np.float64) for side in SIDES), table.volume.to_numpy(np.int64))
-
-
-def specification(strategy: LoadedStrategy, bars: dict[str, Bars], granularity: Granularity) -> RunSpec:
-    """The run as `mbats train` asks for it: the strategy's own parameters, 100,000 dollars, spread of the bars and financing."""
-    return RunSpec(
-        strategy=strategy.name,
-        source=strategy.source,
-        parameters=strategy.defaults(),
-        symbols=tuple(bars),
-        granularity=granularity.value,
-        start=min(to_datetime(each.time[0]) for each in bars.values()),
-        end=max(to_datetime(each.time[-1]) for each in bars.values()) + timedelta(days=1),
-        account_currency="USD",
-        starting_cash=Decimal(100_000),
-        costs={
-            "spread": "bars",
-            "slippage": "none",
-            "financing": True,
-            "margin": True,
-            "instruments": {pair: listing()[pair].to_json() for pair in bars},
-        },
-        fills="broker",
-        seed=1,
-    )
 
 
 def worth(name: str, strategy_name: str, bars: dict[str, Bars], granularity: Granularity) -> Worth:

@@ -34,31 +34,12 @@ def run(
     loaded: LoadedStrategy,
     bars: dict[str, Bars],
     *,
-    granularity: str = "D",
-    cash: str = "100000",
-    currency: str = "USD",
-    costs: dict[str, Any] | None = None,
-    fills: str = "broker",
-    instruments: dict[str, Instrument] | None = None,
     links: dict[str, Bars] | None = None,
-    seed: int = 1,
     models: ModelSet | None = None,
-    **parameters: Any,
+    **options: Any,
 ) -> RunResult:
-    """Run a strategy over bars with costs off unless given."""
-    spec = specification(
-        loaded,
-        bars,
-        granularity=granularity,
-        cash=cash,
-        currency=currency,
-        costs=costs,
-        fills=fills,
-        instruments=instruments,
-        seed=seed,
-        **parameters,
-    )
-    return run_backtest(spec, loaded, data_of(bars, links), models=models)
+    """Run a strategy over bars with costs off unless given; the options are those of `specification`."""
+    return run_backtest(specification(loaded, bars, **options), loaded, data_of(bars, links), models=models)
 
 
 def data_of(bars: dict[str, Bars], links: dict[str, Bars] | None = None) -> RunData:

@@ -122,6 +122,11 @@ def slope_through_origin(of: Floats, on: Floats) -> float:
     return float(np.sum(of * on) / np.sum(on * on))
 
 
+def best_edge(found: WalkForward, samples: Samples, truth: Floats) -> float:
+    """The accuracy edge of whoever knew the truth about each tested row."""
+    return accuracy_edge(samples.value[np.isfinite(found.expected)], truth, unshrunk(found, samples)[2])
+
+
 @pytest.mark.parametrize("name", ["forest", "lightgbm"])
 def test_a_planted_return_is_found_at_its_size(name):
     recipe = shipped(name, FOLDS)
@@ -149,7 +154,7 @@ def test_a_planted_direction_is_found_with_its_probability():
     tested = np.isfinite(found.expected)
     mean = market.expected(recipe.label.horizon)[np.searchsorted(market.bars.time, samples.time[tested])]
     truth = np.array([2 * NORMAL.cdf(each / market.deviation(recipe.label.horizon)) - 1 for each in mean])
-    best = accuracy_edge(samples.value[tested], truth, unshrunk(found, samples)[2])  # of whoever knew state and slope
+    best = best_edge(found, samples, truth)
     assert best > 0.08
     assert np.corrcoef(found.expected[tested], truth)[0, 1] > 0.9
     assert slope_through_origin(found.expected[tested], truth) == pytest.approx(1, abs=0.25)
@@ -165,7 +170,7 @@ def test_a_planted_drift_moves_the_barriers_as_often_as_predicted():
 
     tested = np.isfinite(found.expected)
     value, state, said = samples.value[tested], samples.features[tested, 2], found.expected[tested]
-    best = accuracy_edge(value, state, unshrunk(found, samples)[2])  # of whoever knew the state
+    best = best_edge(found, samples, state)
     assert best > 0.08
     assert found.scores["accuracy_edge"] == pytest.approx(best, abs=0.06)
     for sure in (said > 0.15, said < -0.15):  # what came is what was said, on either side
